@@ -1,0 +1,181 @@
+/** Errors: one class, one catalogue. Callers branch on `code`; text and causes are for people and logs. */
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+
+interface ErrorKind {
+  readonly status: number
+  readonly title: string
+  /** One fixed sentence that says what to do; never carries anything from the request or the provider. */
+  readonly detail: string
+  readonly log: LogLevel
+  /** The same request may succeed later without anybody changing anything. */
+  readonly retryable: boolean
+  /** Signing in is what helps: the problem carries a ready `login` URL. */
+  readonly signIn: boolean
+}
+
+const kind = (
+  status: number,
+  title: string,
+  detail: string,
+  log: LogLevel,
+  also: { retryable?: true; signIn?: true } = {},
+): ErrorKind => ({
+  status,
+  title,
+  detail,
+  log,
+  retryable: also.retryable ?? false,
+  signIn: also.signIn ?? false,
+})
+
+/** Every public problem code. docs/errors.md is checked against this table in both directions. */
+export const ERRORS = {
+  session_required: kind(
+    401,
+    'Sign in to continue',
+    'This request needs a signed-in session and carried none; navigate to the login URL.',
+    'info',
+    { signIn: true },
+  ),
+  session_expired: kind(
+    401,
+    'The session has expired',
+    'The session reached its idle or absolute lifetime; navigate to the login URL to start a new one.',
+    'info',
+    { signIn: true },
+  ),
+  session_ended: kind(
+    401,
+    'The session was ended',
+    'The session was ended by a sign-out or by the identity provider; navigate to the login URL to start a new one.',
+    'info',
+    { signIn: true },
+  ),
+  navigation_required: kind(
+    400,
+    'Only a page navigation can do this',
+    'Let the browser navigate to this URL (for example with location.assign); it cannot be fetched, framed or prefetched.',
+    'info',
+  ),
+  csrf_rejected: kind(
+    403,
+    'The request did not come from this application',
+    'Send the request from a page of the application’s own origin, or add the header X-CSRF: 1 outside a browser.',
+    'warn',
+  ),
+  login_failed: kind(
+    400,
+    'Signing in did not work',
+    'The identity provider’s answer could not be accepted; start signing in again.',
+    'warn',
+    { signIn: true },
+  ),
+  sign_in_refused: kind(
+    403,
+    'This account may not sign in',
+    'The account is known but not allowed here; ask the operator of this application for access, or use another account.',
+    'warn',
+  ),
+  rate_limited: kind(
+    429,
+    'Too many failed requests',
+    'Wait for the time that Retry-After names before trying again.',
+    'warn',
+    { retryable: true },
+  ),
+  route_not_found: kind(
+    404,
+    'Nothing is served here',
+    'No route, endpoint or file answers this path; check the path and the route table.',
+    'info',
+  ),
+  method_not_allowed: kind(
+    405,
+    'The method is not allowed here',
+    'Use one of the methods that the Allow header names.',
+    'info',
+  ),
+  request_invalid: kind(
+    400,
+    'The request is malformed',
+    'Correct the path, the parameters or the headers of the request; sending it again unchanged will not help.',
+    'info',
+  ),
+  body_too_large: kind(
+    413,
+    'The request body is too large',
+    'Send less than the limit that is configured for this route.',
+    'info',
+  ),
+  provider_unavailable: kind(
+    503,
+    'The identity provider is not available',
+    'The session is kept; try again after the time that Retry-After names.',
+    'warn',
+    { retryable: true },
+  ),
+  store_unavailable: kind(
+    503,
+    'The session store is not available',
+    'The session is kept; try again after the time that Retry-After names.',
+    'error',
+    { retryable: true },
+  ),
+  upstream_unreachable: kind(
+    502,
+    'The API could not be reached',
+    'The gateway could not get a valid answer from the API behind this route; check that the API is running.',
+    'error',
+    { retryable: true },
+  ),
+  upstream_timeout: kind(
+    504,
+    'The API took too long to answer',
+    'The API behind this route did not answer within the configured time.',
+    'error',
+    { retryable: true },
+  ),
+  internal: kind(
+    500,
+    'Something went wrong in the gateway',
+    'The fault is logged under the request id; give that id to the operator.',
+    'error',
+  ),
+} as const satisfies Record<string, ErrorKind>
+
+export type ErrorCode = keyof typeof ERRORS
+
+export interface GatewayErrorOptions {
+  /** Private reason, a stable snake_case word: log and metric only, never the browser. */
+  readonly reason?: string
+  /** Free text for the log. */
+  readonly note?: string
+  readonly cause?: unknown
+  readonly retryAfterSeconds?: number
+  /** Value of `Allow` for method_not_allowed. */
+  readonly allow?: readonly string[]
+}
+
+export class GatewayError extends Error {
+  readonly code: ErrorCode
+  readonly reason: string | undefined
+  readonly note: string | undefined
+  readonly retryAfterSeconds: number | undefined
+  readonly allow: readonly string[] | undefined
+
+  constructor(code: ErrorCode, options: GatewayErrorOptions = {}) {
+    super(ERRORS[code].title, options.cause === undefined ? undefined : { cause: options.cause })
+    this.name = 'GatewayError'
+    this.code = code
+    this.reason = options.reason
+    this.note = options.note
+    this.allow = options.allow
+    this.retryAfterSeconds =
+      options.retryAfterSeconds ?? (ERRORS[code].status === 503 ? 1 : undefined)
+  }
+}
+
+/** Every other throw becomes `internal`, with the thrown thing as its cause. */
+export const asGatewayError = (thrown: unknown): GatewayError =>
+  thrown instanceof GatewayError ? thrown : new GatewayError('internal', { cause: thrown })

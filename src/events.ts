@@ -1,0 +1,61 @@
+/** Events: what happened, for the audit log and the metrics. One line each; no token, code, cookie or claim. */
+
+import type { ErrorCode } from './errors.ts'
+
+/** Why a session ended. Written into its tombstone; `session_ended` events and metrics carry it. */
+export const END_REASONS = [
+  'logout',
+  'replaced_at_login',
+  'idle',
+  'absolute',
+  'refresh_rejected',
+  'refresh_expired',
+  'refresh_lost',
+  'identity_changed',
+] as const
+export type EndReason = (typeof END_REASONS)[number]
+
+export type RefreshOutcome = 'refreshed' | 'superseded' | 'rejected' | 'unavailable'
+
+export type GatewayEvent =
+  | { readonly type: 'login_started'; readonly requestId: string }
+  | { readonly type: 'login_succeeded'; readonly requestId: string; readonly session: string }
+  | { readonly type: 'login_failed'; readonly requestId: string; readonly reason: string }
+  | { readonly type: 'login_restarted'; readonly requestId: string; readonly reason: string }
+  | { readonly type: 'sign_in_refused'; readonly requestId: string }
+  | { readonly type: 'session_ended'; readonly session: string; readonly reason: EndReason }
+  | {
+      readonly type: 'token_refreshed'
+      readonly session: string
+      readonly outcome: RefreshOutcome
+      /** Set when the outcome is not `refreshed`. */
+      readonly reason?: string
+      readonly durationMs: number
+    }
+  | {
+      readonly type: 'token_revocation'
+      readonly session: string
+      readonly outcome: 'revoked' | 'failed' | 'unsupported'
+    }
+  | {
+      readonly type: 'request_refused'
+      readonly requestId: string
+      readonly code: ErrorCode
+      readonly reason?: string
+      readonly note?: string
+      readonly cause?: unknown
+    }
+  /** Once per process and subject (for example an issuer): something the operator should change. */
+  | { readonly type: 'operator_notice'; readonly notice: string; readonly detail: string }
+
+/** `session` in events is the first 12 characters of the store digest: enough to correlate, useless to steal. */
+export type Emit = (event: GatewayEvent) => void
+
+/** What the metrics count without a log line: one proxied exchange. */
+export interface ExchangeObservation {
+  readonly route: string
+  /** Status sent to the client; 0 when the client left first. */
+  readonly status: number
+  readonly durationSeconds: number
+}
+export type ObserveExchange = (exchange: ExchangeObservation) => void

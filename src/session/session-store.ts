@@ -1,0 +1,79 @@
+/** Ports of the session vault. Adapters: edges/redis, edges/memory; one contract suite for both. */
+
+import type { EndReason } from '../events.ts'
+import type { EpochMs, Seconds } from '../time.ts'
+import type { SessionDigest } from './session.ts'
+
+/** A sealed session as the store keeps it. The store can read the generation and the deadline, nothing else. */
+export interface StoredRecord {
+  readonly generation: number
+  readonly absoluteExpiresAt: EpochMs
+  /** Tokens and claims, sealed under the browser's key and the ring. */
+  readonly sealed: Uint8Array
+  /** Subject, times, device: sealed under the ring alone. */
+  readonly metadata: Uint8Array
+}
+
+export type StoredState =
+  | {
+      readonly kind: 'live'
+      readonly record: StoredRecord
+      /** Undefined when that key was lost; read as "now", never as idle. */
+      readonly lastActivityAt: EpochMs | undefined
+    }
+  | { readonly kind: 'ended'; readonly reason: EndReason; readonly endedAt: EpochMs }
+  | { readonly kind: 'absent' }
+
+/**
+ * Every method is one atomic step on one session and throws `store_unavailable` when the store cannot answer
+ * in time; it never answers "absent" for "unknown". Records, tombstones and their side keys expire by
+ * themselves 10 minutes after the absolute deadline, tombstones after 24 hours at most.
+ */
+export interface SessionStore {
+  /** Writes a new record and its activity. A tombstone under the same digest wins: `ended`. */
+  create(
+    digest: SessionDigest,
+    record: StoredRecord,
+    lastActivityAt: EpochMs,
+  ): Promise<'created' | 'ended'>
+  load(digest: SessionDigest): Promise<StoredState>
+  /** Remembers activity, recreating that key where it was lost; does nothing for ended or absent sessions. */
+  touch(digest: SessionDigest, lastActivityAt: EpochMs): Promise<void>
+  /**
+   * Compare-and-set of a refresh: replaces the record if its generation is still `expectedGeneration`, deletes
+   * the attempt and remembers `attemptId`, so that repeating the very same write answers `replaced` again.
+   * `record.generation` is `expectedGeneration + 1`. Works with or without the lease.
+   */
+  replace(
+    digest: SessionDigest,
+    expectedGeneration: number,
+    attemptId: string,
+    record: StoredRecord,
+  ): Promise<'replaced' | 'moved' | 'ended' | 'absent'>
+  /**
+   * A write that is not a refresh (a re-seal): same generation before and after, skipped (`skipped`) when the
+   * generation moved, the session ended, or a lease or an unresolved attempt exists.
+   */
+  reseal(digest: SessionDigest, record: StoredRecord): Promise<'resealed' | 'skipped'>
+  /** Replaces the record by a tombstone. `ended` to exactly one caller, who emits the one event. */
+  end(
+    digest: SessionDigest,
+    reason: EndReason,
+    endedAt: EpochMs,
+  ): Promise<'ended' | 'already_ended' | 'absent'>
+}
+
+/** Things that may happen once: authorization responses, and sealed values that wait for one reader. */
+export interface OneTimeStore {
+  /** True for the first caller within the time, false for every other. */
+  claim(name: string, ttl: Seconds): Promise<boolean>
+  /** Keeps a sealed value until it is taken or the time is over. */
+  put(name: string, value: Uint8Array, ttl: Seconds): Promise<void>
+  /** Reads and removes in one step. */
+  take(name: string): Promise<Uint8Array | undefined>
+}
+
+/** For readiness: resolves when the store answers, throws `store_unavailable` when it does not. */
+export interface StoreHealth {
+  ping(): Promise<void>
+}
