@@ -8,6 +8,7 @@ export const END_REASONS = [
   'replaced_at_login',
   'idle',
   'absolute',
+  'access_token_expired',
   'refresh_rejected',
   'refresh_expired',
   'refresh_lost',

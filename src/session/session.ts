@@ -51,31 +51,37 @@ export interface Lifetimes {
   readonly absolute: Seconds
 }
 
-export type Lifetime = 'live' | 'idle' | 'absolute'
+export type Lifetime = 'live' | 'idle' | 'absolute' | 'access_token_expired' | 'refresh_expired'
 
-/** An unknown last activity (lost in a failover) never reads as idle: it is recreated beside a live record. */
+/**
+ * Why a session is over at `now`, or `live`. An unknown last activity (lost in a failover) never reads as idle:
+ * it is recreated beside a live record. A session that cannot refresh ends with its access token.
+ */
 export const lifetimeAt = (
-  session: Pick<Session, 'absoluteExpiresAt'>,
+  session: Pick<Session, 'absoluteExpiresAt' | 'tokens'>,
   lastActivityAt: EpochMs | undefined,
   idle: Seconds,
   now: EpochMs,
 ): Lifetime => {
   if (now >= session.absoluteExpiresAt) return 'absolute'
   if (lastActivityAt !== undefined && now >= lastActivityAt + idle * 1000) return 'idle'
-  return 'live'
+  if (now < session.tokens.accessTokenExpiresAt || canRefresh(session.tokens, now)) return 'live'
+  return session.tokens.refreshToken === undefined ? 'access_token_expired' : 'refresh_expired'
 }
 
-/** Whole seconds until the idle deadline; the absolute deadline bounds it. */
-export const idleExpiresIn = (
-  session: Pick<Session, 'absoluteExpiresAt'>,
-  lastActivityAt: EpochMs | undefined,
-  idle: Seconds,
+/** A refresh token's own expiry counts only where the provider stated one; past it there is nothing to spend. */
+export const canRefresh = (tokens: TokenSet, now: EpochMs): boolean =>
+  tokens.refreshToken !== undefined &&
+  (tokens.refreshTokenExpiresAt === undefined || now < tokens.refreshTokenExpiresAt)
+
+/** Latest instant at which the session can still be alive, whatever its user does. */
+export const sessionDeadline = (
+  session: Pick<Session, 'absoluteExpiresAt' | 'tokens'>,
   now: EpochMs,
-): number =>
-  wholeSecondsUntil(
-    epochMs(Math.min((lastActivityAt ?? now) + idle * 1000, session.absoluteExpiresAt)),
-    now,
-  )
+): EpochMs =>
+  canRefresh(session.tokens, now)
+    ? session.absoluteExpiresAt
+    : epochMs(Math.min(session.absoluteExpiresAt, session.tokens.accessTokenExpiresAt))
 
 export const wholeSecondsUntil = (deadline: EpochMs, now: EpochMs): number =>
   Math.max(0, Math.floor((deadline - now) / 1000))

@@ -1,0 +1,507 @@
+/**
+ * The refresh machine: one refresh per session at a time, across tabs and replicas. A rotated refresh token sent
+ * twice makes the provider revoke the whole grant (RFC 9700 §4.14.2), so every caller either performs the refresh
+ * under the lease or adopts the result of whoever did.
+ *
+ *   single flight in this process → place at the provider → lease and attempt in the store → provider → write
+ */
+
+import { randomBytes } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { GatewayError } from '../errors.ts'
+import type { Emit, EndReason, RefreshOutcome } from '../events.ts'
+import type { Provider, RefreshAnswer } from '../oidc/provider.ts'
+import { type Claims, canRefresh, type Session, type SessionDigest } from '../session/session.ts'
+import { sessionLabel } from '../session/ticket.ts'
+import type { OpenSession, Vault } from '../session/vault.ts'
+import { type Clock, type Milliseconds, milliseconds, type Seconds } from '../time.ts'
+import { freshnessAt } from './freshness.ts'
+import type { ProviderSlots, Slot } from './provider-slots.ts'
+import type { RefreshLease } from './refresh-lease.ts'
+
+/** Every limit follows from the token endpoint's timeout, so none can contradict another. */
+export interface RefreshTimes {
+  readonly lease: Milliseconds
+  readonly renewEvery: Milliseconds
+  /** An attempt without a result is given up after this; below the 10 s of reuse some providers tolerate. */
+  readonly giveUp: Milliseconds
+  /** A request waits for a refresh no longer; the refresh goes on without it. */
+  readonly requestWait: Milliseconds
+  /** A flight that waits for another replica ends after this. */
+  readonly flight: Milliseconds
+  /** A result that the store did not take is offered to it again for this long. */
+  readonly rewrite: Milliseconds
+}
+
+export const refreshTimes = (tokenTimeout: Seconds): RefreshTimes => {
+  const timeout = tokenTimeout * 1000
+  const lease = timeout * 0.4
+  const giveUp = timeout + lease
+  return {
+    lease: milliseconds(lease),
+    renewEvery: milliseconds(lease / 4),
+    giveUp: milliseconds(giveUp),
+    requestWait: milliseconds(Math.min(2_500, timeout / 2)),
+    flight: milliseconds(giveUp + timeout + lease),
+    rewrite: milliseconds(600_000),
+  }
+}
+
+/** How a flight ended. It never rejects. */
+export type Landing =
+  | { readonly outcome: 'refreshed' | 'superseded'; readonly open: OpenSession }
+  | { readonly outcome: 'rejected'; readonly reason: EndReason | 'absent' }
+  | {
+      readonly outcome: 'unavailable'
+      readonly what: 'provider' | 'store'
+      readonly retryAfter: Milliseconds
+    }
+
+/** What a request gets: a session whose access token may be sent, or the news that it is over. */
+export type Freshened =
+  | { readonly kind: 'usable'; readonly open: OpenSession }
+  | { readonly kind: 'ended'; readonly reason: EndReason | 'absent' }
+
+export interface RefreshMachine {
+  /**
+   * Fresh tokens pass at once; due ones pass while a refresh runs behind them; only expired ones wait. Throws
+   * `provider_unavailable` or `store_unavailable` once the token has really expired and none could be had.
+   */
+  freshen(open: OpenSession): Promise<Freshened>
+  /**
+   * After an upstream's 401 `invalid_token`: one refresh, if the session still has the generation that was sent and
+   * was not forced lately. Undefined where nothing newer can be had.
+   */
+  force(open: OpenSession): Promise<OpenSession | undefined>
+  /** Resolves when no refresh is in flight and every result is written, or after the time. */
+  settled(limit: Milliseconds): Promise<void>
+}
+
+export interface RefreshDependencies {
+  readonly vault: Vault
+  readonly lease: RefreshLease
+  readonly provider: Pick<Provider, 'refresh' | 'revoke'>
+  readonly slots: ProviderSlots
+  readonly clock: Clock
+  readonly times: RefreshTimes
+  readonly emit: Emit
+  readonly random: () => number
+  /** Claims of the session after a refresh whose answer had an ID token. */
+  readonly claimsFrom: (idTokenClaims: Claims) => Claims
+}
+
+const FORCE_EVERY_MS = 60_000
+const REMEMBERED_SESSIONS_MAX = 100_000
+const POLL_FIRST_MS = 50
+const POLL_MAX_MS = 500
+const REWRITE_PAUSE_MAX_MS = 1_000
+/** A wrong client secret is not mended in a second; the next call after this finds out. */
+const MISCONFIGURED_PAUSE_MS = 10_000
+const STORE_RETRY_MS = 1_000
+
+type Refreshable = OpenSession & {
+  readonly session: Session & { readonly tokens: { readonly refreshToken: string } }
+}
+
+export const createRefreshMachine = (dependencies: RefreshDependencies): RefreshMachine => {
+  const { vault, lease, provider, slots, clock, times, emit, random, claimsFrom } = dependencies
+
+  const flights = new Map<SessionDigest, Promise<Landing>>()
+  /** Results the provider gave and the store has not taken yet: this process serves from them. */
+  const unwritten = new Map<SessionDigest, OpenSession>()
+  /** Sessions whose refresh failed: nobody here asks again before. */
+  const pauses = new LRUCache<SessionDigest, { untilMs: number; landing: Landing }>({
+    max: REMEMBERED_SESSIONS_MAX,
+  })
+  const forcedAt = new LRUCache<SessionDigest, number>({ max: REMEMBERED_SESSIONS_MAX })
+
+  const jitter = (ms: number) => milliseconds(ms * (0.5 + random() / 2))
+
+  // ── one flight ──────────────────────────────────────────────────────────────────────────────────────────
+
+  const fly = (open: Refreshable): Promise<Landing> => {
+    const { digest } = open.ticket
+    const running = flights.get(digest)
+    if (running !== undefined) return running
+    const startedMs = clock.monotonicMs()
+    const flight = journey(open, startedMs)
+      .catch((thrown): Landing => storeFailure(thrown))
+      .then((landing) => {
+        flights.delete(digest)
+        if (landing.outcome === 'unavailable')
+          pauses.set(digest, { untilMs: clock.monotonicMs() + landing.retryAfter, landing })
+        else pauses.delete(digest)
+        return landing
+      })
+    flights.set(digest, flight)
+    return flight
+  }
+
+  const storeFailure = (thrown: unknown): Landing => {
+    if (!(thrown instanceof GatewayError) || thrown.code !== 'store_unavailable')
+      emit({
+        type: 'operator_notice',
+        notice: 'refresh_fault',
+        detail: thrown instanceof Error ? thrown.name : 'unknown',
+      })
+    return { outcome: 'unavailable', what: 'store', retryAfter: milliseconds(STORE_RETRY_MS) }
+  }
+
+  /** Takes the lease or follows whoever has it, until there is a result or the flight's time is over. */
+  const journey = async (first: Refreshable, startedMs: number): Promise<Landing> => {
+    let poll = POLL_FIRST_MS
+    for (;;) {
+      const elapsed = clock.monotonicMs() - startedMs
+      if (elapsed >= times.flight)
+        return {
+          outcome: 'unavailable',
+          what: 'provider',
+          retryAfter: milliseconds(STORE_RETRY_MS),
+        }
+
+      const entry = await slots.enter(milliseconds(times.flight - elapsed))
+      if (entry.kind === 'closed')
+        return report(first, startedMs, 'breaker_open', {
+          outcome: 'unavailable',
+          what: 'provider',
+          retryAfter: entry.retryAfter,
+        })
+      const owner = randomBytes(16).toString('base64url')
+      const attemptId = randomBytes(16).toString('base64url')
+      try {
+        const answer = await lease.take(first.ticket.digest, {
+          owner,
+          attemptId,
+          generation: first.session.generation,
+          leaseTime: times.lease,
+          giveUpTime: times.giveUp,
+        })
+        switch (answer.kind) {
+          case 'taken':
+            return await spend(
+              first,
+              owner,
+              attemptId,
+              answer.abandonedAttempt,
+              entry.slot,
+              startedMs,
+            )
+          case 'unavailable':
+            return { outcome: 'unavailable', what: 'provider', retryAfter: answer.retryAfter }
+          case 'moved':
+          case 'ended':
+          case 'absent':
+            return await adopt(first)
+          case 'busy':
+            break
+        }
+      } finally {
+        entry.slot.release()
+      }
+      await clock.sleep(jitter(poll))
+      poll = Math.min(poll * 1.5, POLL_MAX_MS)
+      const seen = await vault.load(first.ticket)
+      if (seen.kind !== 'live') return over(seen)
+      if (seen.open.session.generation > first.session.generation)
+        return { outcome: 'superseded', open: seen.open }
+    }
+  }
+
+  /** Somebody else moved or ended the session: what is in the store now is the result. */
+  const adopt = async (former: OpenSession): Promise<Landing> => {
+    const seen = await vault.load(former.ticket)
+    return seen.kind === 'live' ? { outcome: 'superseded', open: seen.open } : over(seen)
+  }
+
+  const over = (seen: { kind: 'ended'; reason: EndReason } | { kind: 'absent' }): Landing => ({
+    outcome: 'rejected',
+    reason: seen.kind === 'ended' ? seen.reason : 'absent',
+  })
+
+  /** Under the lease: spends the refresh token once and brings the result home. */
+  const spend = async (
+    open: Refreshable,
+    owner: string,
+    attemptId: string,
+    abandonedAttempt: boolean,
+    slot: Slot,
+    startedMs: number,
+  ): Promise<Landing> => {
+    const { digest } = open.ticket
+    const answer = await whileRenewing(digest, owner, () =>
+      provider.refresh({
+        issuer: open.session.issuer,
+        subject: open.session.subject,
+        tokens: open.session.tokens,
+        authTime: open.session.authTime,
+      }),
+    )
+    switch (answer.kind) {
+      case 'tokens':
+        slot.succeeded()
+        return bringHome(open, answer, owner, attemptId, startedMs)
+
+      case 'rejected':
+      case 'identity_changed': {
+        slot.succeeded()
+        const seen = await vault.load(open.ticket)
+        if (seen.kind !== 'live') return over(seen)
+        if (seen.open.session.generation !== open.session.generation)
+          return { outcome: 'superseded', open: seen.open }
+        const reason: EndReason =
+          answer.kind === 'identity_changed'
+            ? 'identity_changed'
+            : abandonedAttempt
+              ? 'refresh_lost'
+              : 'refresh_rejected'
+        await vault.end(digest, reason)
+        return report(open, startedMs, reason, { outcome: 'rejected', reason })
+      }
+
+      case 'misconfigured': {
+        slot.succeeded()
+        emit({ type: 'operator_notice', notice: 'provider_misconfigured', detail: answer.reason })
+        const retryAfter = milliseconds(MISCONFIGURED_PAUSE_MS)
+        await letGo(digest, owner, retryAfter, 'no')
+        return report(open, startedMs, answer.reason, {
+          outcome: 'unavailable',
+          what: 'provider',
+          retryAfter,
+        })
+      }
+
+      case 'unavailable': {
+        const asked = answer.retryAfter
+        const retryAfter = slot.failed(asked === undefined ? undefined : milliseconds(asked * 1000))
+        await letGo(digest, owner, retryAfter, answer.spent)
+        return report(open, startedMs, answer.reason, {
+          outcome: 'unavailable',
+          what: 'provider',
+          retryAfter,
+        })
+      }
+    }
+  }
+
+  /** The lease is renewed while the call is in flight; a renewal that fails never aborts the call. */
+  const whileRenewing = async (
+    digest: SessionDigest,
+    owner: string,
+    call: () => Promise<RefreshAnswer>,
+  ): Promise<RefreshAnswer> => {
+    const done = new AbortController()
+    const renewing = (async () => {
+      for (;;) {
+        await clock.sleep(times.renewEvery, done.signal)
+        if (done.signal.aborted) return
+        await lease.renew(digest, owner, times.lease).catch(() => false)
+      }
+    })()
+    try {
+      return await call()
+    } finally {
+      done.abort()
+      await renewing
+    }
+  }
+
+  const letGo = (
+    digest: SessionDigest,
+    owner: string,
+    retryAfter: Milliseconds,
+    spent: 'no' | 'unknown',
+  ): Promise<void> =>
+    lease.releaseUnavailable(digest, owner, retryAfter, spent).catch(() => {
+      // The lease lapses by itself; the next caller learns from the provider what this one could not leave.
+    })
+
+  /**
+   * The provider has answered, so the old refresh token is spent and this result exists nowhere else: it is kept
+   * here, served from here, and offered to the store until it is taken, lease or no lease.
+   */
+  const bringHome = async (
+    open: Refreshable,
+    answer: RefreshAnswer & { kind: 'tokens' },
+    owner: string,
+    attemptId: string,
+    startedMs: number,
+  ): Promise<Landing> => {
+    const next: Session = {
+      ...open.session,
+      generation: open.session.generation + 1,
+      tokens: answer.tokens,
+      claims:
+        answer.idTokenClaims === undefined
+          ? open.session.claims
+          : { ...open.session.claims, ...claimsFrom(answer.idTokenClaims) },
+    }
+    const result: OpenSession = { ...open, session: next }
+    const { digest } = open.ticket
+    unwritten.set(digest, result)
+    const first = await write(open, next, attemptId, owner)
+    if (first !== undefined) {
+      forget(digest, result)
+      return report(open, startedMs, first.outcome, first)
+    }
+    void writeUntilTaken(open, result, attemptId, owner)
+    return report(open, startedMs, 'not_yet_written', { outcome: 'refreshed', open: result })
+  }
+
+  const forget = (digest: SessionDigest, result: OpenSession) => {
+    if (unwritten.get(digest) === result) unwritten.delete(digest)
+  }
+
+  const writeUntilTaken = async (
+    open: Refreshable,
+    result: OpenSession,
+    attemptId: string,
+    owner: string,
+  ): Promise<void> => {
+    const untilMs = clock.monotonicMs() + times.rewrite
+    let pause = POLL_FIRST_MS
+    while (clock.monotonicMs() < untilMs) {
+      await clock.sleep(jitter(pause))
+      pause = Math.min(pause * 2, REWRITE_PAUSE_MAX_MS)
+      if ((await write(open, result.session, attemptId, owner)) !== undefined) break
+    }
+    forget(open.ticket.digest, result)
+  }
+
+  /** One try. Undefined when the store could not be asked: the write may or may not have been applied. */
+  const write = async (
+    open: Refreshable,
+    next: Session,
+    attemptId: string,
+    owner: string,
+  ): Promise<Landing | undefined> => {
+    try {
+      const written = await vault.replace(open, next, attemptId)
+      switch (written.kind) {
+        case 'replaced':
+          await lease.release(open.ticket.digest, owner).catch(() => {
+            // The compare-and-set already removed the attempt; a lease left behind lapses by itself.
+          })
+          return { outcome: 'refreshed', open: written.open }
+        case 'moved':
+          // Another answer was written first. This one is dropped in silence: revoking it would kill the
+          // winner's grant at a provider that does not rotate (observed).
+          return await adopt(open)
+        case 'ended':
+        case 'absent':
+          // The session ended meanwhile. Nothing is resurrected, and what came back is revoked.
+          if (next.tokens.refreshToken !== undefined)
+            void provider.revoke(next.tokens.refreshToken).then((outcome) =>
+              emit({
+                type: 'token_revocation',
+                session: sessionLabel(open.ticket.digest),
+                outcome,
+              }),
+            )
+          return await adopt(open)
+      }
+    } catch (thrown) {
+      if (thrown instanceof GatewayError && thrown.code === 'store_unavailable') return undefined
+      throw thrown
+    }
+  }
+
+  const report = (
+    open: OpenSession,
+    startedMs: number,
+    reason: string,
+    landing: Landing,
+  ): Landing => {
+    const outcome: RefreshOutcome = landing.outcome
+    emit({
+      type: 'token_refreshed',
+      session: sessionLabel(open.ticket.digest),
+      outcome,
+      ...(outcome === 'refreshed' ? {} : { reason }),
+      durationMs: Math.round(clock.monotonicMs() - startedMs),
+    })
+    return landing
+  }
+
+  // ── what requests ask ───────────────────────────────────────────────────────────────────────────────────
+
+  /** A result that waits to be written is newer than the record that was read. */
+  const newest = (open: OpenSession): OpenSession => {
+    const kept = unwritten.get(open.ticket.digest)
+    return kept !== undefined && kept.session.generation > open.session.generation ? kept : open
+  }
+
+  const isRefreshable = (open: OpenSession): open is Refreshable =>
+    canRefresh(open.session.tokens, clock.now())
+
+  const begin = (open: Refreshable): Promise<Landing> => {
+    const pause = pauses.get(open.ticket.digest)
+    return pause !== undefined && clock.monotonicMs() < pause.untilMs
+      ? Promise.resolve(pause.landing)
+      : fly(open)
+  }
+
+  const within = async (limit: Milliseconds, flight: Promise<Landing>): Promise<Landing> => {
+    const timeout = new AbortController()
+    const late = clock.sleep(limit, timeout.signal).then(
+      (): Landing => ({
+        outcome: 'unavailable',
+        what: 'provider',
+        retryAfter: milliseconds(STORE_RETRY_MS),
+      }),
+    )
+    const landing = await Promise.race([flight, late])
+    timeout.abort()
+    return landing
+  }
+
+  return {
+    freshen: async (read) => {
+      const open = newest(read)
+      const { tokens } = open.session
+      const freshness = freshnessAt(tokens, clock.now())
+      if (freshness === 'fresh' || !isRefreshable(open)) return { kind: 'usable', open }
+      const flight = begin(open)
+      if (freshness === 'due') return { kind: 'usable', open }
+      const landing = await within(times.requestWait, flight)
+      switch (landing.outcome) {
+        case 'refreshed':
+        case 'superseded':
+          return { kind: 'usable', open: landing.open }
+        case 'rejected':
+          return { kind: 'ended', reason: landing.reason }
+        case 'unavailable': {
+          if (clock.now() < tokens.accessTokenExpiresAt) return { kind: 'usable', open }
+          throw new GatewayError(
+            landing.what === 'store' ? 'store_unavailable' : 'provider_unavailable',
+            {
+              reason: 'refresh_unavailable',
+              retryAfterSeconds: Math.max(1, Math.ceil(landing.retryAfter / 1000)),
+            },
+          )
+        }
+      }
+    },
+
+    force: async (sent) => {
+      const { digest } = sent.ticket
+      const seen = await vault.load(sent.ticket)
+      if (seen.kind !== 'live') return undefined
+      const open = newest(seen.open)
+      if (open.session.generation > sent.session.generation) return open
+      const last = forcedAt.get(digest)
+      if (last !== undefined && clock.monotonicMs() - last < FORCE_EVERY_MS) return undefined
+      if (!isRefreshable(open)) return undefined
+      forcedAt.set(digest, clock.monotonicMs())
+      const landing = await within(times.requestWait, begin(open))
+      return landing.outcome === 'refreshed' || landing.outcome === 'superseded'
+        ? landing.open
+        : undefined
+    },
+
+    settled: async (limit) => {
+      const untilMs = clock.monotonicMs() + limit
+      while ((flights.size > 0 || unwritten.size > 0) && clock.monotonicMs() < untilMs)
+        await clock.sleep(milliseconds(20))
+    },
+  }
+}

@@ -1,0 +1,64 @@
+/** The session cookie as a credential: seal → ticket → record → an open session, or why there is none. */
+
+import type { EndReason } from '../events.ts'
+import { type CookieReading, readCookie } from '../session/session-cookie.ts'
+import type { TicketSealer } from '../session/ticket.ts'
+import type { OpenSession, Vault } from '../session/vault.ts'
+
+export type SessionReading =
+  | {
+      readonly kind: 'live'
+      readonly open: OpenSession
+      /** Secret that sealed the cookie: an older one is sealed anew and set again. */
+      readonly ringId: number
+    }
+  | { readonly kind: 'ended'; readonly reason: EndReason }
+  /** No cookie, or one that leads nowhere; they answer alike. */
+  | {
+      readonly kind: 'absent'
+      readonly why:
+        | 'no_cookie'
+        | 'two_cookies'
+        | 'foreign'
+        | 'forged'
+        | 'no_record'
+        | 'other_process'
+    }
+
+export interface SessionReader {
+  /** Syntax only: whether the request carries a session cookie at all. */
+  carries(cookieHeader: string | undefined): boolean
+  /** Throws `store_unavailable` when it cannot be known. */
+  read(cookieHeader: string | undefined): Promise<SessionReading>
+}
+
+export const createSessionReader = (
+  cookieName: string,
+  tickets: TicketSealer,
+  vault: Vault,
+  /** This process's id where sessions live in memory; undefined with a shared store. */
+  home: string | undefined,
+): SessionReader => {
+  const cookie = (header: string | undefined): CookieReading => readCookie(header, cookieName)
+  return {
+    carries: (header) => cookie(header).kind !== 'absent',
+
+    read: async (header) => {
+      const reading = cookie(header)
+      if (reading.kind === 'absent') return { kind: 'absent', why: 'no_cookie' }
+      if (reading.kind === 'ambiguous') return { kind: 'absent', why: 'two_cookies' }
+      const opened = await tickets.open(reading.value)
+      if (opened.kind !== 'opened') return { kind: 'absent', why: opened.kind }
+      if (opened.ticket.home !== home) return { kind: 'absent', why: 'other_process' }
+      const state = await vault.load(opened.ticket)
+      switch (state.kind) {
+        case 'live':
+          return { kind: 'live', open: state.open, ringId: opened.ringId }
+        case 'ended':
+          return state
+        case 'absent':
+          return { kind: 'absent', why: 'no_record' }
+      }
+    },
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * The same-origin guard (RFC 10017 §6.1.3.3): decides from method and headers alone, before any seal is opened
+ * and before store or provider are asked. It needs no custom header, so WebSockets, event streams, downloads and
+ * form posts of the application's own pages pass.
+ */
+
+import { isDocumentNavigation, isSafeMethod, type RequestFacts } from './fetch-metadata.ts'
+
+export interface SameOriginPolicy {
+  /** The configured public origin; never taken from `Host`. */
+  readonly publicOrigin: string
+  /** `header`: the static header is demanded as well (RFC 10017 §6.1.3.3.2). */
+  readonly mode: 'fetch-metadata' | 'header'
+}
+
+export type RequestKind = 'http' | 'websocket' | 'event-stream'
+
+export type SameOriginVerdict =
+  | { readonly kind: 'pass' }
+  | {
+      readonly kind: 'refused'
+      readonly reason:
+        | 'cross_site'
+        | 'origin_mismatch'
+        | 'not_a_navigation'
+        | 'origin_missing'
+        | 'csrf_header_missing'
+    }
+
+const PASS: SameOriginVerdict = { kind: 'pass' }
+
+export const sameOriginVerdict = (
+  request: RequestFacts,
+  kind: RequestKind,
+  policy: SameOriginPolicy,
+): SameOriginVerdict => {
+  const verdict = byOrigin(request, policy.publicOrigin)
+  if (verdict.kind === 'refused' || policy.mode === 'fetch-metadata') return verdict
+  const headerCannotBeSet =
+    kind !== 'http' || (isSafeMethod(request.method) && isDocumentNavigation(request))
+  return headerCannotBeSet || hasCsrfHeader(request)
+    ? verdict
+    : { kind: 'refused', reason: 'csrf_header_missing' }
+}
+
+const hasCsrfHeader = (request: RequestFacts) => request.header('x-csrf') === '1'
+
+const byOrigin = (request: RequestFacts, publicOrigin: string): SameOriginVerdict => {
+  const site = request.header('sec-fetch-site')
+  const origin = request.header('origin')
+  switch (site) {
+    case 'same-origin':
+      // Under `Referrer-Policy: no-referrer` a page's own form post has `Origin: null` (observed).
+      return origin === undefined || origin === 'null' || origin === publicOrigin
+        ? PASS
+        : { kind: 'refused', reason: 'origin_mismatch' }
+    case 'none':
+      // Typed, bookmarked or opened by another program. A sibling's speculative load says `none` too, and
+      // carries the Strict cookie; only `Sec-Purpose` tells it apart (observed), which no navigation has.
+      return isSafeMethod(request.method) &&
+        isDocumentNavigation(request) &&
+        (origin === undefined || origin === publicOrigin)
+        ? PASS
+        : { kind: 'refused', reason: 'not_a_navigation' }
+    case undefined:
+      if (origin !== undefined)
+        return origin === publicOrigin ? PASS : { kind: 'refused', reason: 'origin_mismatch' }
+      return hasCsrfHeader(request) ? PASS : { kind: 'refused', reason: 'origin_missing' }
+    default:
+      return { kind: 'refused', reason: 'cross_site' }
+  }
+}

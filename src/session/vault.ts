@@ -1,0 +1,137 @@
+/** The vault: tickets to sessions and back. The one place where records are opened, begun, replaced and ended. */
+
+import type { Emit, EndReason } from '../events.ts'
+import type { Clock, EpochMs } from '../time.ts'
+import { after, toMs } from '../time.ts'
+import type { CurrentKeyRing } from './key-ring.ts'
+import type { RecordSealer, SessionMetadata } from './record.ts'
+import {
+  activityIsDue,
+  type Lifetimes,
+  lifetimeAt,
+  type Session,
+  type SessionDigest,
+} from './session.ts'
+import type { SessionStore, StoredRecord } from './session-store.ts'
+import { newTicket, sessionLabel, type Ticket } from './ticket.ts'
+
+/** A session with what is needed to write it again. */
+export interface OpenSession {
+  readonly ticket: Ticket
+  readonly session: Session
+  readonly record: StoredRecord
+  readonly lastActivityAt: EpochMs | undefined
+}
+
+export type VaultReading =
+  | { readonly kind: 'live'; readonly open: OpenSession }
+  | { readonly kind: 'ended'; readonly reason: EndReason }
+  /** No such record, or one that this ticket does not open. */
+  | { readonly kind: 'absent' }
+
+export type NewSession = Omit<Session, 'generation' | 'createdAt' | 'absoluteExpiresAt'>
+
+export type Replacing =
+  | { readonly kind: 'replaced'; readonly open: OpenSession }
+  | { readonly kind: 'moved' | 'absent' | 'ended' }
+
+export interface Vault {
+  begin(
+    session: NewSession,
+    seen: Pick<SessionMetadata, 'device' | 'address'>,
+  ): Promise<OpenSession>
+  /** Reads the store; enforces the lifetimes, ending what is over. */
+  load(ticket: Ticket): Promise<VaultReading>
+  /** Remembers activity where that is due; never makes the request wait, and a failure is no failure of its. */
+  touch(open: OpenSession): void
+  /** Compare-and-set of a refresh, repeatable with the same attempt. */
+  replace(open: OpenSession, next: Session, attemptId: string): Promise<Replacing>
+  /** True for the one caller who ended it; emits the one event. */
+  end(digest: SessionDigest, reason: EndReason): Promise<boolean>
+  /** Seals the record under the first secret where an older one did, if nothing else is going on. */
+  reseal(open: OpenSession): Promise<void>
+}
+
+export interface VaultDependencies {
+  readonly store: SessionStore
+  readonly records: RecordSealer
+  readonly ring: CurrentKeyRing
+  readonly clock: Clock
+  readonly lifetimes: Lifetimes
+  readonly emit: Emit
+  /** Set by the memory store: tickets then name the process that can know them. */
+  readonly home: string | undefined
+}
+
+export const createVault = (dependencies: VaultDependencies): Vault => {
+  const { store, records, ring, clock, lifetimes, emit, home } = dependencies
+
+  const end = async (digest: SessionDigest, reason: EndReason): Promise<boolean> => {
+    const outcome = await store.end(digest, reason, clock.now())
+    if (outcome === 'ended') emit({ type: 'session_ended', session: sessionLabel(digest), reason })
+    return outcome === 'ended'
+  }
+
+  return {
+    begin: async (begun, seen) => {
+      const now = clock.now()
+      const session: Session = {
+        ...begun,
+        generation: 0,
+        createdAt: now,
+        absoluteExpiresAt: after(now, toMs(lifetimes.absolute)),
+      }
+      const ticket = newTicket(home)
+      const record = records.seal(ticket.digest, ticket.key, session, {
+        issuer: session.issuer,
+        subject: session.subject,
+        providerSessionId: session.providerSessionId,
+        createdAt: session.createdAt,
+        signInStartedAt: session.signInStartedAt,
+        ...seen,
+      })
+      await store.create(ticket.digest, record, now)
+      return { ticket, session, record, lastActivityAt: now }
+    },
+
+    load: async (ticket) => {
+      const state = await store.load(ticket.digest)
+      if (state.kind !== 'live') return state
+      const { record, lastActivityAt } = state
+      const opened = records.open(ticket.digest, ticket.key, record)
+      if (opened === undefined) return { kind: 'absent' }
+      const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
+      if (lifetime === 'live')
+        return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
+      await end(ticket.digest, lifetime)
+      return { kind: 'ended', reason: lifetime }
+    },
+
+    touch: ({ ticket, lastActivityAt }) => {
+      const now = clock.now()
+      if (!activityIsDue(lastActivityAt, lifetimes.idle, now)) return
+      store.touch(ticket.digest, now).catch(() => {
+        // The request was authenticated; the next one remembers its activity again.
+      })
+    },
+
+    replace: async (open, next, attemptId) => {
+      const { digest, key } = open.ticket
+      const record = records.sealNext(digest, key, next, open.record)
+      const outcome = await store.replace(digest, open.session.generation, attemptId, record)
+      return outcome === 'replaced'
+        ? { kind: 'replaced', open: { ...open, session: next, record } }
+        : { kind: outcome }
+    },
+
+    end,
+
+    reseal: async ({ ticket, session, record }) => {
+      if (records.ringIdOf(record) === ring.current.first.id) return
+      await store.reseal(
+        ticket.digest,
+        records.sealNext(ticket.digest, ticket.key, session, record),
+      )
+    },
+  }
+}
