@@ -1,10 +1,10 @@
 /** What tests may break at the token endpoint, and the provider's own log of what happened there. */
 
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
+import { tokenFingerprint } from './token-fingerprint.ts'
 
 export interface TokenRequest {
   readonly grantType: string
@@ -60,10 +60,6 @@ export interface TokenRequestRecord {
 const RECORDS_MAX = 100_000
 /** oidc-provider's own limit for a form. */
 const FORM_BYTES_MAX = 56 * 1024
-
-/** Names a token in a log without giving it away: 12 characters of its base64url SHA-256. */
-export const tokenFingerprint = (token: string): string =>
-  createHash('sha256').update(token).digest('base64url').slice(0, 12)
 
 export class TokenEndpoint {
   readonly #records: Mutable<TokenRequestRecord>[] = []
