@@ -4,6 +4,7 @@
  * form posts of the application's own pages pass.
  */
 
+import { GatewayError } from '../errors.ts'
 import { isDocumentNavigation, isSafeMethod, type RequestFacts } from './fetch-metadata.ts'
 
 export interface SameOriginPolicy {
@@ -70,3 +71,17 @@ const byOrigin = (request: RequestFacts, publicOrigin: string): SameOriginVerdic
       return { kind: 'refused', reason: 'cross_site' }
   }
 }
+
+/** Throws `csrf_rejected`; the note names the origin that came, for the log alone. */
+export type SameOriginGuard = (request: RequestFacts, kind: RequestKind) => void
+
+export const createSameOriginGuard =
+  (policy: SameOriginPolicy): SameOriginGuard =>
+  (request, kind) => {
+    const verdict = sameOriginVerdict(request, kind, policy)
+    if (verdict.kind === 'pass') return
+    throw new GatewayError('csrf_rejected', {
+      reason: verdict.reason,
+      note: `origin ${request.header('origin') ?? 'absent'}`,
+    })
+  }

@@ -83,6 +83,18 @@ export const sessionDeadline = (
     ? session.absoluteExpiresAt
     : epochMs(Math.min(session.absoluteExpiresAt, session.tokens.accessTokenExpiresAt))
 
+/** Whole seconds until the idle deadline, which no other deadline of the session exceeds. */
+export const idleExpiresIn = (
+  session: Pick<Session, 'absoluteExpiresAt' | 'tokens'>,
+  lastActivityAt: EpochMs | undefined,
+  idle: Seconds,
+  now: EpochMs,
+): number =>
+  wholeSecondsUntil(
+    epochMs(Math.min((lastActivityAt ?? now) + idle * 1000, sessionDeadline(session, now))),
+    now,
+  )
+
 export const wholeSecondsUntil = (deadline: EpochMs, now: EpochMs): number =>
   Math.max(0, Math.floor((deadline - now) / 1000))
 

@@ -1,0 +1,253 @@
+/**
+ * The public listener's one function: reads the target once, decides where the request goes, and is the one place
+ * where an unknown throw becomes `internal`. Endpoints go through Hono; routes stay on Node's own objects.
+ */
+
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { getRequestListener } from '@hono/node-server'
+import { asGatewayError, GatewayError } from '../../errors.ts'
+import type { Emit, ObserveExchange } from '../../events.ts'
+import type { ClientAddress } from '../../guard/admission.ts'
+import { isDocumentNavigation } from '../../guard/fetch-metadata.ts'
+import { loginUrl, type ReturnToRules, returnToFromReferer } from '../../login/return-to.ts'
+import type { RouteProxy } from '../../proxy.ts'
+import { type ParsedTarget, parseTarget, type Target } from '../../routing/path.ts'
+import { matchRoute, type Route, type RouteTable } from '../../routing/route-table.ts'
+import type { Clock } from '../../time.ts'
+import { createEndpoints, type EndpointDependencies } from './endpoints.ts'
+import { type Exchange, headerOf } from './exchange.ts'
+import { sameSitePage } from './pages.ts'
+import { type ProblemContext, problemReply } from './problem.ts'
+import { type Reply, reply, seeOther, send } from './reply.ts'
+
+/** The SPA's files, from a directory or from another server. False: nothing there. */
+export interface SpaServer {
+  serve(exchange: Exchange, isNavigation: boolean): Promise<boolean>
+  upgrade(exchange: UpgradeExchange): void
+}
+
+/** A WebSocket handshake: the answer goes on the raw socket. */
+export interface UpgradeExchange {
+  readonly req: IncomingMessage
+  readonly socket: Duplex
+  readonly head: Buffer
+  readonly requestId: string
+  readonly client: ClientAddress
+  readonly target: Target
+}
+
+export interface AppDependencies
+  extends Omit<EndpointDependencies, 'exchangeOf' | 'problemContext' | 'report'> {
+  readonly routes: RouteTable
+  readonly proxy: RouteProxy
+  readonly spa: SpaServer | undefined
+  readonly clientAddress: (req: IncomingMessage) => ClientAddress
+  readonly observe: ObserveExchange
+  readonly clock: Clock
+  readonly emit: Emit
+  readonly app: {
+    readonly publicOrigin: string
+    /** On a loopback public URL developers get told what they would have to guess. */
+    readonly loopback: boolean
+    readonly prefix: string
+    readonly returnTo: ReturnToRules
+  }
+}
+
+export interface App {
+  readonly listener: RequestListener
+  readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
+}
+
+type Destination =
+  | { readonly kind: 'endpoint' }
+  | { readonly kind: 'route'; readonly route: Route }
+  | { readonly kind: 'spa' }
+
+/** Stands for a target that could not be read, so that even its refusal has an exchange. */
+const UNROUTABLE: Target = { path: '/', rawPath: '/', query: '', encodedSlash: false }
+
+export const createApp = (dependencies: AppDependencies): App => {
+  const { routes, proxy, spa, clientAddress, observe, clock, emit, app } = dependencies
+  const publicHost = new URL(app.publicOrigin).host
+
+  const problemContext = (exchange: Exchange): ProblemContext => ({
+    requestId: exchange.requestId,
+    isNavigation: isDocumentNavigation(exchange),
+    login: loginUrl(app.prefix, returnToFromReferer(exchange.header('referer'), app.returnTo)),
+    expectedOrigin: app.loopback ? app.publicOrigin : undefined,
+  })
+
+  const foreignOrigins = new Set<string>()
+  const FOREIGN_ORIGINS_MAX = 100
+
+  const report = (error: GatewayError, exchange: Pick<Exchange, 'requestId'>) => {
+    emit({
+      type: 'request_refused',
+      requestId: exchange.requestId,
+      code: error.code,
+      ...(error.reason === undefined ? {} : { reason: error.reason }),
+      ...(error.note === undefined ? {} : { note: error.note }),
+      ...(error.cause === undefined ? {} : { cause: error.cause }),
+    })
+    if (!app.loopback || error.code !== 'csrf_rejected' || error.note === undefined) return
+    if (foreignOrigins.has(error.note) || foreignOrigins.size >= FOREIGN_ORIGINS_MAX) return
+    foreignOrigins.add(error.note)
+    emit({
+      type: 'operator_notice',
+      notice: 'origin_mismatch',
+      detail: `${error.note}; expected ${app.publicOrigin}: open that address, or set COATCHECK_PUBLIC_URL`,
+    })
+  }
+
+  /** What Hono's handler needs beside the Request: found again by Node's object, which both sides share. */
+  const exchanges = new WeakMap<IncomingMessage, Exchange>()
+  const endpoints = createEndpoints({
+    ...dependencies,
+    problemContext,
+    report,
+    exchangeOf: (context) => {
+      const exchange = exchanges.get(context.env.incoming)
+      if (exchange === undefined) throw new GatewayError('internal', { note: 'no exchange' })
+      return exchange
+    },
+  })
+  const serveEndpoint = getRequestListener(endpoints.fetch, {
+    overrideGlobalObjects: false,
+    // The public origin's, whatever `Host` says: nothing may be built from what the client claims.
+    hostname: publicHost,
+  })
+
+  const isBelowPrefix = (path: string) => path === app.prefix || path.startsWith(`${app.prefix}/`)
+
+  const checked = (parsed: ParsedTarget): Target => {
+    if (parsed.kind === 'invalid')
+      throw new GatewayError('request_invalid', { reason: parsed.reason })
+    return parsed
+  }
+
+  /** Only a route that says so takes one layer of `%2F`. */
+  const destinationOf = (target: Target, method: string): Destination => {
+    const match = isBelowPrefix(target.path)
+      ? ({ kind: 'endpoint' } as const)
+      : matchRoute(routes, target.path, method)
+    if (target.encodedSlash && !(match.kind === 'route' && match.route.encodedSlash))
+      throw new GatewayError('request_invalid', { reason: 'encoded_slash' })
+    if (match.kind === 'method')
+      throw new GatewayError('method_not_allowed', { allow: match.allow })
+    return match.kind === 'none' ? { kind: 'spa' } : match
+  }
+
+  const answer = async (exchange: Exchange, destination: Destination): Promise<void> => {
+    const { req, res, requestId, target } = exchange
+    switch (destination.kind) {
+      case 'endpoint':
+        exchanges.set(req, exchange)
+        // Hono routes the very string that was checked here, never the raw one.
+        req.url = `${target.path}${target.query}`
+        await serveEndpoint(req, res)
+        return
+      case 'route': {
+        const outcome = await proxy(exchange, destination.route)
+        if (outcome.kind === 'login')
+          send(req, res, seeOther(loginUrl(app.prefix, outcome.returnTo)), requestId)
+        if (outcome.kind === 'same_site_page')
+          send(req, res, sameSitePage(`${target.rawPath}${target.query}`), requestId)
+        return
+      }
+      case 'spa': {
+        const isNavigation = isDocumentNavigation(exchange)
+        const elsewhere = isNavigation ? toPublicUrl(exchange) : undefined
+        if (elsewhere !== undefined) return send(req, res, elsewhere, requestId)
+        if (spa === undefined || !(await spa.serve(exchange, isNavigation)))
+          throw new GatewayError('route_not_found')
+        return
+      }
+    }
+  }
+
+  /** A developer who opens 127.0.0.1 or another port would sign in on one host and call on another. */
+  const toPublicUrl = ({ req, target }: Exchange): Reply | undefined =>
+    app.loopback && req.headers.host !== undefined && req.headers.host !== publicHost
+      ? reply(307, [['location', `${app.publicOrigin}${target.rawPath}${target.query}`]])
+      : undefined
+
+  const begin = (req: IncomingMessage, res: ServerResponse, target: Target): Exchange => ({
+    req,
+    res,
+    target,
+    requestId: randomUUID(),
+    client: clientAddress(req),
+    method: req.method ?? 'GET',
+    header: (name) => headerOf(req, name),
+  })
+
+  const listener: RequestListener = (req, res) => {
+    const startedMs = clock.monotonicMs()
+    const parsed = parseTarget(req.url ?? '', { encodedSlash: true })
+    const exchange = begin(req, res, parsed.kind === 'ok' ? parsed : UNROUTABLE)
+    let label = 'invalid'
+    res.once('close', () =>
+      observe({
+        route: label,
+        status: res.headersSent ? res.statusCode : 0,
+        durationSeconds: (clock.monotonicMs() - startedMs) / 1000,
+      }),
+    )
+    const run = async () => {
+      try {
+        const destination = destinationOf(checked(parsed), exchange.method)
+        label = destination.kind === 'route' ? destination.route.id : destination.kind
+        await answer(exchange, destination)
+      } catch (thrown) {
+        const error = asGatewayError(thrown)
+        report(error, exchange)
+        send(req, res, problemReply(error, problemContext(exchange)), exchange.requestId)
+      }
+    }
+    void run()
+  }
+
+  const upgrade: App['upgrade'] = (req, socket, head) => {
+    const requestId = randomUUID()
+    try {
+      const target = checked(parseTarget(req.url ?? '', { encodedSlash: true }))
+      const destination = destinationOf(target, req.method ?? 'GET')
+      if (destination.kind !== 'spa' || spa === undefined)
+        throw new GatewayError('route_not_found', { reason: 'no_websocket_here' })
+      spa.upgrade({ req, socket, head, requestId, client: clientAddress(req), target })
+    } catch (thrown) {
+      const error = asGatewayError(thrown)
+      report(error, { requestId })
+      refuseUpgrade(socket, problemReply(error, refusedUpgrade(requestId)), requestId)
+    }
+  }
+
+  const refusedUpgrade = (requestId: string): ProblemContext => ({
+    requestId,
+    isNavigation: false,
+    login: loginUrl(app.prefix, undefined),
+    expectedOrigin: app.loopback ? app.publicOrigin : undefined,
+  })
+
+  return { listener, upgrade }
+}
+
+/** A handshake has no ServerResponse: the refusal is written by hand, and the connection ends with it. */
+export const refuseUpgrade = (socket: Duplex, answer: Reply, requestId: string): void => {
+  if (socket.destroyed || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const lines = [
+    `HTTP/1.1 ${answer.status} Refused`,
+    ...answer.headers.map(([name, value]) => `${name}: ${value}`),
+    `x-request-id: ${requestId}`,
+    `content-length: ${Buffer.byteLength(answer.body)}`,
+    'connection: close',
+  ]
+  socket.on('error', () => socket.destroy())
+  socket.end(`${lines.join('\r\n')}\r\n\r\n${answer.body}`)
+}

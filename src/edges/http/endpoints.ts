@@ -1,0 +1,388 @@
+/** The gateway's own endpoints: parse → flow → reply. Each states who may call it and how. */
+
+import type { HttpBindings } from '@hono/node-server'
+import { type Context, Hono } from 'hono'
+import { asGatewayError, GatewayError } from '../../errors.ts'
+import type { Emit } from '../../events.ts'
+import type { Admission } from '../../guard/admission.ts'
+import type { SessionReader, SessionReading } from '../../guard/by-session.ts'
+import { isDocumentNavigation, isFromOtherOrigin } from '../../guard/fetch-metadata.ts'
+import type { SameOriginGuard } from '../../guard/same-origin.ts'
+import type { Callback } from '../../login/callback.ts'
+import {
+  DEFAULT_RETURN_TO,
+  loginUrl,
+  type ReturnToRules,
+  returnToFromReferer,
+  safeReturnTo,
+} from '../../login/return-to.ts'
+import { type LoginParameters, type LoginStarter, parseLoginParameters } from '../../login/start.ts'
+import type { Logout } from '../../logout/logout.ts'
+import { idleExpiresIn, sessionDeadline, wholeSecondsUntil } from '../../session/session.ts'
+import {
+  type CookieNames,
+  clearCookie,
+  readCookie,
+  type SameSite,
+} from '../../session/session-cookie.ts'
+import type { Ticket, TicketSealer } from '../../session/ticket.ts'
+import type { TicketRenewal } from '../../session/ticket-renewal.ts'
+import type { Clock, Seconds } from '../../time.ts'
+import type { Exchange } from './exchange.ts'
+import { sameSitePage } from './pages.ts'
+import { type ProblemContext, problemReply } from './problem.ts'
+import { asResponse, json, type Reply, seeOther } from './reply.ts'
+
+export interface EndpointDependencies {
+  readonly admission: Admission
+  readonly guard: SameOriginGuard
+  readonly sessions: SessionReader
+  readonly tickets: TicketSealer
+  readonly renewal: TicketRenewal
+  readonly starter: LoginStarter
+  readonly callback: Callback
+  readonly logout: Logout
+  readonly names: CookieNames
+  readonly clock: Clock
+  readonly emit: Emit
+  readonly exchangeOf: (context: Context<{ Bindings: HttpBindings }>) => Exchange
+  readonly problemContext: (exchange: Exchange) => ProblemContext
+  readonly report: (error: GatewayError, exchange: Exchange) => void
+  readonly settings: {
+    readonly prefix: string
+    readonly returnTo: ReturnToRules
+    readonly responseMode: 'query' | 'form_post'
+    readonly loginErrors: 'page' | 'redirect'
+    readonly idle: Seconds
+    readonly sessionSameSite: SameSite
+  }
+}
+
+type Endpoint = (exchange: Exchange, request: Request) => Promise<Reply>
+
+const BODY_BYTES_MAX = 16 * 1024
+const DEVICE_LENGTH_MAX = 200
+
+export const createEndpoints = (dependencies: EndpointDependencies) => {
+  const { admission, guard, sessions, tickets, renewal, starter, callback, logout } = dependencies
+  const { names, clock, emit, problemContext, report, settings } = dependencies
+  const { prefix } = settings
+
+  const header = (exchange: Exchange, name: string) => exchange.header(name)
+
+  const guarded = (exchange: Exchange) => {
+    guard(exchange, 'http')
+    admission.admit(exchange.client)
+  }
+
+  const navigationOnly = (exchange: Exchange) => {
+    if (!isDocumentNavigation(exchange)) throw new GatewayError('navigation_required')
+  }
+
+  const readSession = async (exchange: Exchange): Promise<SessionReading> => {
+    const reading = await sessions.read(header(exchange, 'cookie'))
+    if (reading.kind === 'absent' && reading.why === 'forged')
+      admission.countFailure(exchange.client)
+    return reading
+  }
+
+  /** The ticket alone, without asking the store: what the transaction remembers of a session. */
+  const presentTicket = async (exchange: Exchange): Promise<Ticket | undefined> => {
+    const cookie = readCookie(header(exchange, 'cookie'), names.session)
+    const opened = cookie.kind === 'value' ? await tickets.open(cookie.value) : undefined
+    if (opened?.kind === 'forged') admission.countFailure(exchange.client)
+    return opened?.kind === 'opened' ? opened.ticket : undefined
+  }
+
+  const strictCookiesWithheld = (exchange: Exchange) =>
+    exchange.method === 'GET' &&
+    isFromOtherOrigin(exchange) &&
+    isDocumentNavigation(exchange) &&
+    !sessions.carries(header(exchange, 'cookie'))
+
+  const ownUrl = ({ target }: Exchange) => `${target.rawPath}${target.query}`
+
+  const pageOf = (exchange: Exchange) =>
+    returnToFromReferer(header(exchange, 'referer'), settings.returnTo)
+
+  const startLogin = async (exchange: Exchange, given: (name: string) => string | undefined) => {
+    const parameters = parseLoginParameters((name: keyof LoginParameters) => given(name))
+    const wanted = given('returnTo')
+    const returnTo =
+      wanted === undefined
+        ? pageOf(exchange)
+        : (safeReturnTo(wanted, settings.returnTo) ?? DEFAULT_RETURN_TO)
+    const started = await starter.start({
+      returnTo,
+      parameters,
+      cookieHeader: header(exchange, 'cookie'),
+      former: await presentTicket(exchange),
+    })
+    emit({ type: 'login_started', requestId: exchange.requestId })
+    return started
+  }
+
+  const endpoints: Record<string, Partial<Record<string, Endpoint>>> = {
+    '/login': {
+      GET: async (exchange) => {
+        navigationOnly(exchange)
+        admission.admit(exchange.client)
+        if (strictCookiesWithheld(exchange)) return sameSitePage(ownUrl(exchange))
+        const query = singleValues(new URLSearchParams(exchange.target.query))
+        const started = await startLogin(exchange, query)
+        return seeOther(started.location, started.setCookies)
+      },
+
+      POST: async (exchange, request) => {
+        guarded(exchange)
+        const body = await jsonBody(request)
+        const started = await startLogin(exchange, (name) => textMember(body, name))
+        return json(200, { redirectTo: started.location }, started.setCookies)
+      },
+    },
+
+    '/callback': {
+      [settings.responseMode === 'query' ? 'GET' : 'POST']: async (exchange, request) => {
+        admission.admit(exchange.client)
+        const parameters =
+          settings.responseMode === 'query'
+            ? new URLSearchParams(exchange.target.query)
+            : new URLSearchParams(await textBody(request))
+        const outcome = await callback({
+          parameters,
+          cookieHeader: header(exchange, 'cookie'),
+          current: async () => (await readSession(exchange)).kind === 'live',
+          strictCookiesWithheld: strictCookiesWithheld(exchange),
+          isNavigation: isDocumentNavigation(exchange),
+          requestId: exchange.requestId,
+          device: header(exchange, 'user-agent')?.slice(0, DEVICE_LENGTH_MAX),
+          address: exchange.client.address,
+        })
+        switch (outcome.kind) {
+          case 'redirect':
+            return seeOther(outcome.location, outcome.setCookies)
+          case 'same_site_page':
+            return sameSitePage(ownUrl(exchange))
+          case 'failed':
+            return failedLogin(exchange, outcome)
+        }
+      },
+    },
+
+    '/session': {
+      GET: async (exchange) => {
+        guarded(exchange)
+        const reading = await readSession(exchange)
+        if (reading.kind !== 'live') return json(200, signedOut(exchange))
+        return json(
+          200,
+          signedIn(exchange, reading),
+          await renewal.renewed(reading.open, reading.ringId),
+        )
+      },
+    },
+
+    '/logout': {
+      POST: async (exchange, request) => {
+        guarded(exchange)
+        const returnTo = await requestedLanding(exchange, request)
+        const redirect = await endSession(exchange, returnTo)
+        return isDocumentNavigation(exchange)
+          ? seeOther(redirect.location, redirect.setCookies)
+          : json(200, { redirectTo: redirect.location }, redirect.setCookies)
+      },
+
+      GET: async (exchange) => {
+        guarded(exchange)
+        navigationOnly(exchange)
+        const query = singleValues(new URLSearchParams(exchange.target.query))
+        const returnTo = safeReturnTo(query('returnTo'), settings.returnTo) ?? DEFAULT_RETURN_TO
+        const ticket = await presentTicket(exchange)
+        if (ticket !== undefined && !logout.linkTokenMatches(ticket, query('token') ?? ''))
+          throw new GatewayError('csrf_rejected', { reason: 'logout_token_mismatch' })
+        const redirect = await endSession(exchange, returnTo)
+        return seeOther(redirect.location, redirect.setCookies)
+      },
+    },
+
+    '/logout/continue': {
+      GET: async (exchange) => {
+        guarded(exchange)
+        navigationOnly(exchange)
+        const redirect = await logout.continue(header(exchange, 'cookie'))
+        return seeOther(redirect.location, redirect.setCookies)
+      },
+    },
+
+    '/logged-out': {
+      GET: async (exchange) => {
+        admission.admit(exchange.client)
+        const query = singleValues(new URLSearchParams(exchange.target.query))
+        const redirect = await logout.loggedOut(header(exchange, 'cookie'), query('state'))
+        return seeOther(redirect.location, redirect.setCookies)
+      },
+    },
+  }
+
+  const signedOut = (exchange: Exchange) => ({
+    authenticated: false,
+    user: null,
+    session: null,
+    links: { login: loginUrl(prefix, pageOf(exchange)) },
+  })
+
+  const signedIn = (exchange: Exchange, { open }: SessionReading & { kind: 'live' }) => {
+    const now = clock.now()
+    const { session, ticket, lastActivityAt } = open
+    return {
+      authenticated: true,
+      user: { sub: session.subject, ...session.claims },
+      session: {
+        createdAt: rfc3339(session.createdAt),
+        expiresIn: wholeSecondsUntil(sessionDeadline(session, now), now),
+        idleExpiresIn: idleExpiresIn(session, lastActivityAt, settings.idle, now),
+      },
+      links: {
+        login: loginUrl(prefix, pageOf(exchange)),
+        logout: `${prefix}/logout?token=${logout.linkToken(ticket)}`,
+      },
+    }
+  }
+
+  /** Ends what there is; a browser whose session is over already is signed out all the same. */
+  const endSession = async (exchange: Exchange, returnTo: string) => {
+    const reading = await readSession(exchange)
+    if (reading.kind === 'live') return logout.end(reading.open, returnTo)
+    const carried = sessions.carries(header(exchange, 'cookie'))
+    return {
+      location: returnTo,
+      setCookies: carried ? [clearCookie(names.session, settings.sessionSameSite)] : [],
+    }
+  }
+
+  const requestedLanding = async (exchange: Exchange, request: Request): Promise<string> => {
+    const query = singleValues(new URLSearchParams(exchange.target.query))
+    const type = contentType(request)
+    const wanted =
+      type === 'application/json'
+        ? textMember(await jsonBody(request), 'returnTo')
+        : type === 'application/x-www-form-urlencoded'
+          ? singleValues(new URLSearchParams(await textBody(request)))('returnTo')
+          : query('returnTo')
+    return safeReturnTo(wanted, settings.returnTo) ?? DEFAULT_RETURN_TO
+  }
+
+  const failedLogin = (
+    exchange: Exchange,
+    failed: { error: GatewayError; returnTo: string | undefined; setCookies: readonly string[] },
+  ): Reply => {
+    const { error, returnTo, setCookies } = failed
+    report(error, exchange)
+    if (error.code === 'login_failed')
+      emit({
+        type: 'login_failed',
+        requestId: exchange.requestId,
+        reason: error.reason ?? 'unknown',
+      })
+    if (settings.loginErrors === 'redirect' && returnTo !== undefined)
+      return seeOther(withError(returnTo, error.code), setCookies)
+    const context = problemContext(exchange)
+    return problemReply(error, {
+      ...context,
+      login: loginUrl(prefix, returnTo),
+      setCookies,
+    })
+  }
+
+  const app = new Hono<{ Bindings: HttpBindings }>()
+
+  for (const [path, methods] of Object.entries(endpoints))
+    app.all(`${prefix}${path}`, async (context) => {
+      const exchange = dependencies.exchangeOf(context)
+      const endpoint = methods[exchange.method]
+      try {
+        if (endpoint === undefined)
+          throw new GatewayError('method_not_allowed', { allow: Object.keys(methods) })
+        return asResponse(await endpoint(exchange, context.req.raw), exchange.requestId)
+      } catch (thrown) {
+        return failed(exchange, thrown)
+      }
+    })
+
+  app.all('*', (context) =>
+    failed(dependencies.exchangeOf(context), new GatewayError('route_not_found')),
+  )
+
+  const failed = (exchange: Exchange, thrown: unknown): Response => {
+    const error = asGatewayError(thrown)
+    report(error, exchange)
+    return asResponse(problemReply(error, problemContext(exchange)), exchange.requestId)
+  }
+
+  return app
+}
+
+const rfc3339 = (instant: number) => `${new Date(instant).toISOString().slice(0, 19)}Z`
+
+/** A parameter that comes twice counts as malformed: no rule says which one is meant. */
+const singleValues =
+  (parameters: URLSearchParams) =>
+  (name: string): string | undefined => {
+    const values = parameters.getAll(name)
+    if (values.length > 1)
+      throw new GatewayError('request_invalid', { reason: 'parameter_duplicated' })
+    return values[0]
+  }
+
+const contentType = (request: Request) =>
+  (request.headers.get('content-type') ?? '').split(';', 1)[0]?.trim().toLowerCase()
+
+const textBody = async (request: Request): Promise<string> => {
+  const reader = request.body?.getReader()
+  if (reader === undefined) return ''
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return Buffer.concat(chunks).toString('utf8')
+    bytes += value.byteLength
+    if (bytes > BODY_BYTES_MAX) {
+      await reader.cancel()
+      throw new GatewayError('body_too_large')
+    }
+    chunks.push(value)
+  }
+}
+
+/** An empty body counts as `{}`; anything but a JSON object is refused. */
+const jsonBody = async (request: Request): Promise<Readonly<Record<string, unknown>>> => {
+  const text = await textBody(request)
+  if (text.trim() === '') return {}
+  if (contentType(request) !== 'application/json')
+    throw new GatewayError('request_invalid', { reason: 'content_type' })
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new GatewayError('request_invalid', { reason: 'json_malformed', cause })
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new GatewayError('request_invalid', { reason: 'json_not_an_object' })
+  return value as Record<string, unknown>
+}
+
+const textMember = (body: Readonly<Record<string, unknown>>, name: string): string | undefined => {
+  const value = Object.hasOwn(body, name) ? body[name] : undefined
+  if (value === undefined || value === null) return undefined
+  if (typeof value === 'number' && Number.isFinite(value)) return String(value)
+  if (typeof value !== 'string')
+    throw new GatewayError('request_invalid', { reason: 'member_not_text' })
+  return value
+}
+
+/** The query of a page that wants to hear of a failed sign-in. */
+const withError = (returnTo: string, code: string): string => {
+  const url = new URL(returnTo, 'http://localhost')
+  url.searchParams.set('error', code)
+  return `${url.pathname}${url.search}${url.hash}`
+}

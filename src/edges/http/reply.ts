@@ -1,0 +1,67 @@
+/** A finished answer of the gateway itself, and the two ways to send it: as a Response, or on Node's own. */
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+
+export interface Reply {
+  readonly status: number
+  readonly headers: readonly (readonly [name: string, value: string])[]
+  readonly body: string
+}
+
+/** Nothing the gateway itself says may be stored, sniffed or leaked by Referer. */
+const ALWAYS: Reply['headers'] = [
+  ['cache-control', 'no-store'],
+  ['x-content-type-options', 'nosniff'],
+  ['referrer-policy', 'no-referrer'],
+]
+
+export const reply = (
+  status: number,
+  headers: Reply['headers'],
+  body = '',
+  setCookies: readonly string[] = [],
+): Reply => ({
+  status,
+  headers: [...ALWAYS, ...headers, ...setCookies.map((cookie) => ['set-cookie', cookie] as const)],
+  body,
+})
+
+export const json = (
+  status: number,
+  value: unknown,
+  setCookies: readonly string[] = [],
+  contentType = 'application/json',
+): Reply => reply(status, [['content-type', contentType]], `${JSON.stringify(value)}\n`, setCookies)
+
+/** 303 always: a login or callback POST must not be repeated elsewhere (RFC 9700 §4.12). */
+export const seeOther = (location: string, setCookies: readonly string[] = []): Reply =>
+  reply(303, [['location', location]], '', setCookies)
+
+/** `requestId` goes on every answer, so that a user can name the fault. */
+export const asResponse = (answer: Reply, requestId: string): Response => {
+  const headers = new Headers()
+  for (const [name, value] of answer.headers) headers.append(name, value)
+  headers.set('x-request-id', requestId)
+  return new Response(answer.body === '' ? null : answer.body, { status: answer.status, headers })
+}
+
+export const send = (
+  req: IncomingMessage,
+  res: ServerResponse,
+  answer: Reply,
+  requestId: string,
+): void => {
+  if (res.headersSent || res.destroyed) {
+    res.destroy()
+    return
+  }
+  const headers = answer.headers.flat()
+  headers.push('x-request-id', requestId, 'content-length', String(Buffer.byteLength(answer.body)))
+  // A body that nobody will read must not keep the connection: the next request could hide in it.
+  if (!req.complete && carriesBody(req)) headers.push('connection', 'close')
+  res.writeHead(answer.status, headers)
+  res.end(req.method === 'HEAD' ? undefined : answer.body)
+}
+
+const carriesBody = (req: IncomingMessage) =>
+  req.headers['transfer-encoding'] !== undefined || (req.headers['content-length'] ?? '0') !== '0'

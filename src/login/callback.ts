@@ -1,0 +1,362 @@
+/**
+ * The callback, in wire order: transaction → validate the response against it → claim it → exchange the code →
+ * a new session → back to where the user was. Nothing is spent before the response is known to be ours.
+ */
+
+import { createHash } from 'node:crypto'
+import { GatewayError } from '../errors.ts'
+import type { Emit } from '../events.ts'
+import type { Provider, SignIn } from '../oidc/provider.ts'
+import type { Sealer } from '../session/seal.ts'
+import type { Claims } from '../session/session.ts'
+import {
+  type CookieNames,
+  clearCookie,
+  type SameSite,
+  setCookie,
+} from '../session/session-cookie.ts'
+import type { OneTimeStore } from '../session/session-store.ts'
+import { sessionLabel, type Ticket, type TicketSealer, ticketFrom } from '../session/ticket.ts'
+import type { Vault } from '../session/vault.ts'
+import type { Seconds } from '../time.ts'
+import {
+  type AuthorizationParameters,
+  belongsTo,
+  issuerVerdict,
+  parseAuthorizationResponse,
+  validated,
+} from './authorization-response.ts'
+import {
+  allowedClaims,
+  maySignIn,
+  missingClaims,
+  requiredClaims,
+  type SignInRequirements,
+} from './claims.ts'
+import { DEFAULT_RETURN_TO } from './return-to.ts'
+import { type ConsentMemory, type LoginStarter, transactionSameSite } from './start.ts'
+import { openTransaction, TRANSACTION_SECONDS, type Transaction } from './transaction.ts'
+
+export interface CallbackRequest {
+  /** From the query, or from the form body with `form_post`. */
+  readonly parameters: URLSearchParams
+  readonly cookieHeader: string | undefined
+  /** The live session of this browser, if its cookie came along. */
+  readonly current: () => Promise<boolean>
+  /** Strict cookies were not sent because the request comes from the provider's site. */
+  readonly strictCookiesWithheld: boolean
+  /** Only a page load may start a sign-in. */
+  readonly isNavigation: boolean
+  readonly requestId: string
+  readonly device: string | undefined
+  readonly address: string
+}
+
+export type CallbackOutcome =
+  | { readonly kind: 'redirect'; readonly location: string; readonly setCookies: readonly string[] }
+  /** Ask again from our own page, so that the Strict cookie comes along. */
+  | { readonly kind: 'same_site_page' }
+  | {
+      readonly kind: 'failed'
+      readonly error: GatewayError
+      /** Known only from an opened transaction. */
+      readonly returnTo: string | undefined
+      readonly setCookies: readonly string[]
+    }
+
+export interface CallbackDependencies {
+  readonly provider: Provider
+  readonly sealer: Sealer
+  readonly tickets: TicketSealer
+  readonly vault: Vault
+  readonly once: OneTimeStore
+  readonly starter: LoginStarter
+  readonly names: CookieNames
+  readonly emit: Emit
+  readonly consent: ConsentMemory
+  readonly notice: (notice: string, detail: string) => void
+  readonly settings: {
+    readonly redirectUri: string
+    readonly responseMode: 'query' | 'form_post'
+    readonly claims: readonly string[]
+    readonly requirements: SignInRequirements
+    readonly sessionSameSite: SameSite
+    /** Lifetime of a persistent session cookie; undefined: it ends with the browser. */
+    readonly cookieMaxAge: Seconds | undefined
+  }
+}
+
+export type Callback = (request: CallbackRequest) => Promise<CallbackOutcome>
+
+export const createCallback = (dependencies: CallbackDependencies): Callback => {
+  const {
+    provider,
+    sealer,
+    tickets,
+    vault,
+    once,
+    starter,
+    names,
+    emit,
+    consent,
+    notice,
+    settings,
+  } = dependencies
+  const sameSite = transactionSameSite(settings.responseMode)
+
+  const failure = (
+    reason: string,
+    cause: unknown,
+    transaction: Transaction | undefined,
+    setCookies: readonly string[],
+  ): CallbackOutcome => ({
+    kind: 'failed',
+    error: new GatewayError('login_failed', { reason, cause }),
+    returnTo: transaction?.returnTo,
+    setCookies,
+  })
+
+  return async (request) => {
+    const parsed = parseAuthorizationResponse(request.parameters)
+    if (parsed.kind === 'malformed') return failure(parsed.reason, undefined, undefined, [])
+    const { parameters } = parsed
+    const cookieName = names.login(parameters.stateParts.slot)
+    const opened = await openTransaction(sealer, request.cookieHeader, cookieName)
+    const transaction = opened !== undefined && belongsTo(parameters, opened) ? opened : undefined
+    const forget = [clearCookie(cookieName, sameSite)]
+
+    if (transaction === undefined)
+      return parameters.error === undefined
+        ? heal(request, parameters, undefined, 'transaction_missing')
+        : failure('error_without_transaction', undefined, undefined, [])
+
+    const issuer = issuerVerdict(parameters.iss, transaction, await provider.facts())
+    if (issuer !== 'ok') return failure(issuer, undefined, transaction, forget)
+    // The provider's own words stay out of pages and logs; its code is reduced to a stable word.
+    if (parameters.code === undefined)
+      return failure(`provider_${knownError(parameters.error)}`, undefined, transaction, forget)
+
+    // Claimed before the code is spent: a second callback with this state must find nothing, and an attacker's
+    // code must never reach the token endpoint (RFC 9700 §4.7.1).
+    const claim = createHash('sha256').update(transaction.state).digest('base64url')
+    if (!(await once.claim(claim, TRANSACTION_SECONDS)))
+      return heal(request, parameters, transaction, 'transaction_used')
+
+    const exchanged = await provider.exchangeCode({
+      response: validated({ ...parameters, code: parameters.code }),
+      redirectUri: settings.redirectUri,
+      codeVerifier: transaction.codeVerifier,
+      nonce: transaction.nonce,
+      maxAgeSeconds: transaction.asked.maxAgeSeconds,
+      scope: transaction.asked.scope,
+    })
+    if (exchanged.kind === 'refused')
+      return failure(exchanged.reason, exchanged.cause, transaction, forget)
+    if (exchanged.kind === 'unavailable')
+      return {
+        kind: 'failed',
+        error: new GatewayError('provider_unavailable', {
+          reason: exchanged.reason,
+          cause: exchanged.cause,
+        }),
+        returnTo: transaction.returnTo,
+        setCookies: forget,
+      }
+    const { signIn } = exchanged
+
+    if (!acrWasMet(transaction, signIn)) {
+      discard(signIn)
+      return failure('acr_not_met', undefined, transaction, forget)
+    }
+    const again = await askForConsentOnce(request, transaction, signIn)
+    if (again !== undefined)
+      return {
+        kind: 'redirect',
+        location: again.location,
+        setCookies: [...forget, ...again.setCookies],
+      }
+
+    const claims = await gatherClaims(signIn)
+    if (!maySignIn(claims, settings.requirements)) {
+      discard(signIn)
+      emit({ type: 'sign_in_refused', requestId: request.requestId })
+      return {
+        kind: 'failed',
+        error: new GatewayError('sign_in_refused'),
+        returnTo: transaction.returnTo,
+        setCookies: forget,
+      }
+    }
+
+    await endFormer(transaction)
+    const open = await vault.begin(
+      {
+        issuer: transaction.issuer,
+        subject: signIn.subject,
+        providerSessionId: text(signIn.idTokenClaims.sid),
+        claims: allowedClaims(claims, settings.claims),
+        acr: text(signIn.idTokenClaims.acr),
+        amr: texts(signIn.idTokenClaims.amr),
+        authTime: number(signIn.idTokenClaims.auth_time),
+        signInStartedAt: transaction.signInStartedAt,
+        tokens: signIn.tokens,
+      },
+      { device: request.device, address: request.address },
+    )
+    emit({
+      type: 'login_succeeded',
+      requestId: request.requestId,
+      session: sessionLabel(open.ticket.digest),
+    })
+    return {
+      kind: 'redirect',
+      location: transaction.returnTo,
+      setCookies: [
+        ...forget,
+        setCookie(
+          names.session,
+          await tickets.seal(open.ticket),
+          settings.sessionSameSite,
+          settings.cookieMaxAge,
+        ),
+      ],
+    }
+  }
+
+  /**
+   * A code answer whose transaction is gone or used: a finished tab, the back button, a cookie that expired. Who
+   * is signed in already goes where they wanted; else the sign-in restarts once, marked so that it can't loop.
+   */
+  async function heal(
+    request: CallbackRequest,
+    parameters: AuthorizationParameters,
+    used: Transaction | undefined,
+    reason: string,
+  ): Promise<CallbackOutcome> {
+    const returnTo = used?.returnTo ?? DEFAULT_RETURN_TO
+    const forget =
+      used === undefined ? [] : [clearCookie(names.login(parameters.stateParts.slot), sameSite)]
+    if (!request.isNavigation) return failure(reason, undefined, used, forget)
+    if (request.strictCookiesWithheld) return { kind: 'same_site_page' }
+    if (await request.current()) return { kind: 'redirect', location: returnTo, setCookies: forget }
+    if (parameters.stateParts.restarted)
+      return failure('cookies_not_returned', undefined, used, forget)
+    const started = await starter.start({
+      returnTo,
+      parameters: {},
+      cookieHeader: request.cookieHeader,
+      former: undefined,
+      restarted: true,
+    })
+    emit({ type: 'login_restarted', requestId: request.requestId, reason })
+    return {
+      kind: 'redirect',
+      location: started.location,
+      setCookies: [...forget, ...started.setCookies],
+    }
+  }
+
+  /** OIDC Core §11: some providers issue a refresh token for `offline_access` only after consent was asked. */
+  async function askForConsentOnce(
+    request: CallbackRequest,
+    transaction: Transaction,
+    signIn: SignIn,
+  ): Promise<{ location: string; setCookies: readonly string[] } | undefined> {
+    const askedOffline = transaction.asked.scope.split(' ').includes('offline_access')
+    const hasRefreshToken = signIn.tokens.refreshToken !== undefined
+    if (!askedOffline) return undefined
+    if (transaction.asked.consent) {
+      if (consent.verdict === 'unknown' && !hasRefreshToken)
+        notice('no_refresh_token', 'the provider issues none even with prompt=consent')
+      consent.verdict = hasRefreshToken ? 'helps' : 'useless'
+      return undefined
+    }
+    if (hasRefreshToken || consent.verdict === 'useless') return undefined
+    emit({ type: 'login_restarted', requestId: request.requestId, reason: 'no_refresh_token' })
+    return starter.start({
+      returnTo: transaction.returnTo,
+      parameters: {
+        ...(transaction.asked.acrValues === undefined
+          ? {}
+          : { acr_values: transaction.asked.acrValues }),
+        ...(transaction.asked.maxAgeSeconds === undefined
+          ? {}
+          : { max_age: String(transaction.asked.maxAgeSeconds) }),
+      },
+      cookieHeader: request.cookieHeader,
+      former: formerTicket(transaction),
+      consent: true,
+    })
+  }
+
+  /** Listed claims that the ID token lacks come from UserInfo, once; a failure never fails the sign-in. */
+  async function gatherClaims(signIn: SignIn): Promise<Claims> {
+    const wanted = [...settings.claims, ...requiredClaims(settings.requirements)]
+    const fromIdToken = signIn.idTokenClaims
+    if (missingClaims(fromIdToken, wanted).length === 0) return fromIdToken
+    const answer = await provider.userInfo(signIn.tokens.accessToken, signIn.subject)
+    if (answer.kind === 'claims') return { ...answer.claims, ...fromIdToken }
+    if (answer.reason !== 'unsupported') notice('userinfo_unusable', answer.reason)
+    return fromIdToken
+  }
+
+  function formerTicket(transaction: Transaction): Ticket | undefined {
+    const { former } = transaction
+    return former === undefined ? undefined : ticketFrom(former.id, former.key)
+  }
+
+  /** The session that existed at the start is replaced: its ticket is dead at once, its refresh token revoked. */
+  async function endFormer(transaction: Transaction): Promise<void> {
+    const former = formerTicket(transaction)
+    if (former === undefined) return
+    const seen = await vault.load(former)
+    if (seen.kind !== 'live') return
+    await vault.end(former.digest, 'replaced_at_login')
+    revoke(seen.open.session.tokens.refreshToken, sessionLabel(former.digest))
+  }
+
+  function discard(signIn: SignIn): void {
+    revoke(signIn.tokens.refreshToken, 'none')
+  }
+
+  /** Behind the user's back: sign-in does not wait for the provider to forget. */
+  function revoke(refreshToken: string | undefined, session: string): void {
+    if (refreshToken === undefined) return
+    void provider
+      .revoke(refreshToken)
+      .then((outcome) => emit({ type: 'token_revocation', session, outcome }))
+  }
+}
+
+/** A provider may legally return a lower `acr` than asked (RFC 9470 §5): then the answer is not accepted. */
+const acrWasMet = (transaction: Transaction, signIn: SignIn): boolean => {
+  const { acrValues } = transaction.asked
+  if (acrValues === undefined) return true
+  const acr = text(signIn.idTokenClaims.acr)
+  return acr !== undefined && acrValues.split(' ').includes(acr)
+}
+
+const KNOWN_ERRORS: ReadonlySet<string> = new Set([
+  'access_denied',
+  'account_selection_required',
+  'consent_required',
+  'interaction_required',
+  'invalid_request',
+  'invalid_scope',
+  'invalid_target',
+  'login_required',
+  'server_error',
+  'temporarily_unavailable',
+  'unauthorized_client',
+  'unmet_authentication_requirements',
+  'unsupported_response_type',
+])
+
+const knownError = (error: string | undefined): string =>
+  error !== undefined && KNOWN_ERRORS.has(error) ? error : 'error'
+
+const text = (claim: unknown): string | undefined => (typeof claim === 'string' ? claim : undefined)
+const number = (claim: unknown): number | undefined =>
+  typeof claim === 'number' ? claim : undefined
+const texts = (claim: unknown): readonly string[] | undefined =>
+  Array.isArray(claim) ? claim.filter((value) => typeof value === 'string') : undefined

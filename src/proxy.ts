@@ -1,0 +1,194 @@
+/**
+ * The proxied request, in the order of its way; nothing else decides. What refuses throws a GatewayError, which
+ * edges/http/app.ts renders.
+ */
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { RefreshMachine } from './credential/refresh.ts'
+import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
+import { GatewayError } from './errors.ts'
+import type { EndReason } from './events.ts'
+import type { Admission, ClientAddress } from './guard/admission.ts'
+import type { SessionReader, SessionReading } from './guard/by-session.ts'
+import {
+  isDocumentNavigation,
+  isFromOtherOrigin,
+  type RequestFacts,
+} from './guard/fetch-metadata.ts'
+import type { RequestKind, SameOriginGuard } from './guard/same-origin.ts'
+import type { Target } from './routing/path.ts'
+import { type Route, upstreamPath } from './routing/route-table.ts'
+import type { TicketRenewal } from './session/ticket-renewal.ts'
+import type { OpenSession, Vault } from './session/vault.ts'
+import {
+  createRequestBody,
+  type ForwardResult,
+  forward,
+  type UpstreamDispatch,
+} from './upstream/forward.ts'
+import { type RequestHeaderPolicy, upstreamRequestHeaders } from './upstream/request-headers.ts'
+import {
+  downstreamResponseHeaders,
+  type ResponseHeaderPolicy,
+} from './upstream/response-headers.ts'
+
+export interface ProxiedRequest extends RequestFacts {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly requestId: string
+  readonly client: ClientAddress
+  readonly target: Target
+}
+
+export type ProxyOutcome =
+  | { readonly kind: 'forwarded'; readonly result: ForwardResult }
+  /** A page load of a document route without a session: it goes to sign in. */
+  | { readonly kind: 'login'; readonly returnTo: string }
+  /** The same, from another site: asked once more from our own page, so that the Strict cookie comes along. */
+  | { readonly kind: 'same_site_page' }
+
+export type RouteProxy = (request: ProxiedRequest, route: Route) => Promise<ProxyOutcome>
+
+export interface ProxyDependencies {
+  readonly guard: SameOriginGuard
+  readonly admission: Admission
+  readonly sessions: SessionReader
+  readonly vault: Vault
+  readonly renewal: TicketRenewal
+  readonly machine: RefreshMachine
+  readonly rejections: RejectionWatch
+  readonly dispatch: UpstreamDispatch
+  readonly requestPolicy: (route: Route) => RequestHeaderPolicy
+  readonly responsePolicy: (route: Route) => ResponseHeaderPolicy
+}
+
+/** Bodies up to this size can be sent a second time, after a refresh. */
+const REPLAY_BYTES_MAX = 64 * 1024
+
+export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
+  const { guard, admission, sessions, vault, renewal, machine, rejections, dispatch } = dependencies
+
+  return async (request, route) => {
+    const presented = presentedCredential(request, route)
+    if (presented === 'session') guard(request, requestKind(request, route))
+    admission.admit(request.client)
+    const session = await withFreshToken(route, await authenticate(request, presented))
+    if (session.kind !== 'live' && !route.accept.includes('anonymous'))
+      return withoutSession(request, route, session)
+    return { kind: 'forwarded', result: await forwardWith(request, route, session) }
+  }
+
+  /** Syntax only. Bearer tokens and keys are not evaluated where the route does not accept them. */
+  function presentedCredential(request: ProxiedRequest, route: Route): 'session' | 'none' {
+    return route.accept.includes('session') && sessions.carries(request.header('cookie'))
+      ? 'session'
+      : 'none'
+  }
+
+  async function authenticate(
+    request: ProxiedRequest,
+    presented: 'session' | 'none',
+  ): Promise<SessionReading> {
+    if (presented === 'none') return { kind: 'absent', why: 'no_cookie' }
+    const reading = await sessions.read(request.header('cookie'))
+    if (reading.kind === 'absent' && reading.why === 'forged')
+      admission.countFailure(request.client)
+    return reading
+  }
+
+  async function withFreshToken(route: Route, reading: SessionReading): Promise<SessionReading> {
+    if (reading.kind !== 'live' || route.credential === 'none') return reading
+    const freshened = await machine.freshen(reading.open)
+    if (freshened.kind === 'usable') return { ...reading, open: freshened.open }
+    return freshened.reason === 'absent'
+      ? { kind: 'absent', why: 'no_record' }
+      : { kind: 'ended', reason: freshened.reason }
+  }
+
+  /** Once; and once more with a newer token where the upstream called the first one invalid. */
+  async function forwardWith(
+    request: ProxiedRequest,
+    route: Route,
+    reading: SessionReading,
+  ): Promise<ForwardResult> {
+    // A dead session on a route that takes anyone is anyone.
+    const live = reading.kind === 'live' ? reading : undefined
+    if (live !== undefined) vault.touch(live.open)
+    const { req, res, requestId, client, target, method } = request
+    const body = createRequestBody(req, {
+      bytesMax: route.bodyBytesMax,
+      replayBytesMax: REPLAY_BYTES_MAX,
+    })
+    const setCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
+    const path = upstreamPath(route, target)
+    const policy = dependencies.requestPolicy(route)
+    const responsePolicy = dependencies.responsePolicy(route)
+
+    const attempt = (
+      session: OpenSession | undefined,
+      judge?: (status: number, rawHeaders: readonly string[]) => 'pass' | 'discard',
+    ) =>
+      forward(
+        {
+          origin: route.upstreamOrigin,
+          path,
+          method,
+          headers: upstreamRequestHeaders(req.rawHeaders, {
+            policy,
+            accessToken:
+              route.credential === 'user' ? session?.session.tokens.accessToken : undefined,
+            clientAddress: client.address,
+            requestId,
+          }),
+          body,
+          timeouts: route.timeouts,
+          responseHeaders: (status, rawHeaders) => [
+            ...downstreamResponseHeaders(rawHeaders, { policy: responsePolicy, status, requestId }),
+            ...setCookies.flatMap((cookie) => ['set-cookie', cookie]),
+          ],
+          ...(judge === undefined ? {} : { judge }),
+        },
+        res,
+        dispatch,
+      )
+
+    if (live === undefined || route.credential === 'none' || !rejections.mayReplay(route.id))
+      return attempt(live?.open)
+    const first = await attempt(live.open, (status, rawHeaders) =>
+      isInvalidToken(status, rawHeaders) && body.replayable() ? 'discard' : 'pass',
+    )
+    if (first.kind !== 'discarded') return first
+    const newer = await machine.force(live.open)
+    const second = await attempt(newer ?? live.open)
+    rejections.replayed(route.id, second.kind === 'sent' && second.status === 401)
+    return second
+  }
+}
+
+const requestKind = (request: ProxiedRequest, route: Route): RequestKind =>
+  route.eventSource && request.method === 'GET' ? 'event-stream' : 'http'
+
+/** Page loads of document routes go to sign in; everything else hears why it was refused. */
+const withoutSession = (
+  request: ProxiedRequest,
+  route: Route,
+  reading: Exclude<SessionReading, { kind: 'live' }>,
+): ProxyOutcome => {
+  if (route.documents && request.method === 'GET' && isDocumentNavigation(request)) {
+    const carriedNothing = reading.kind === 'absent' && reading.why === 'no_cookie'
+    return carriedNothing && isFromOtherOrigin(request)
+      ? { kind: 'same_site_page' }
+      : { kind: 'login', returnTo: `${request.target.rawPath}${request.target.query}` }
+  }
+  if (reading.kind === 'absent') throw new GatewayError('session_required', { reason: reading.why })
+  const { reason } = reading
+  throw new GatewayError(EXPIRED.has(reason) ? 'session_expired' : 'session_ended', { reason })
+}
+
+/** Ends that come by themselves with time; every other end was somebody's doing. */
+const EXPIRED: ReadonlySet<EndReason> = new Set([
+  'idle',
+  'absolute',
+  'access_token_expired',
+  'refresh_expired',
+])
