@@ -1,0 +1,235 @@
+/** Upstream connections: one undici pool per origin behind the UpstreamDispatch port. */
+
+import { isIP } from 'node:net'
+import type { Dispatcher } from 'undici'
+import { buildConnector, Pool } from 'undici'
+import type {
+  UpstreamCall,
+  UpstreamDispatch,
+  UpstreamFault,
+  UpstreamObserver,
+  UpstreamRequest,
+} from '../../upstream/forward.ts'
+
+export interface UpstreamDispatchOptions {
+  /** Calls at a time, open event streams included, that one origin gets; more are refused at once. */
+  readonly callsMax?: number
+}
+
+/** More than any one upstream serves well; the bound keeps a hanging one from taking every file descriptor. */
+const CALLS_MAX = 4096
+/** Upstreams close idle connections after 5 s or more (Node 5 s, nginx 75 s); one that says less is believed. */
+const KEEP_ALIVE_MS = 4_000
+const KEEP_ALIVE_MAX_MS = 60_000
+/** A connection attempt that nobody waits for any more ends here; each request's own limit is its route's. */
+const CONNECT_ABANDONED_MS = 30_000
+const RESPONSE_HEADER_BYTES_MAX = 65_536
+
+export type ClosableDispatch = UpstreamDispatch & {
+  /** Ends every connection, with the calls on them. */
+  close(): Promise<void>
+}
+
+export const createUpstreamDispatch = (options: UpstreamDispatchOptions = {}): ClosableDispatch => {
+  const callsMax = options.callsMax ?? CALLS_MAX
+  const upstreams = new Map<string, Upstream>()
+
+  const dispatch: UpstreamDispatch = (request, observer) => {
+    let upstream = upstreams.get(request.origin)
+    if (upstream === undefined) {
+      upstream = createUpstream(request.origin)
+      upstreams.set(request.origin, upstream)
+    }
+    const call = new Call(upstream, observer, request.timeouts)
+    if (upstream.calls > callsMax) call.fail(refused('calls_exhausted', undefined))
+    else call.start(request)
+    return call
+  }
+  const close = async () => {
+    const pools = [...upstreams.values()].map(({ pool }) => pool)
+    upstreams.clear()
+    await Promise.all(pools.map((pool) => pool.destroy()))
+  }
+  return Object.assign(dispatch, { close })
+}
+
+interface Upstream {
+  readonly pool: Pool
+  /** Names the TLS peer; always the configured host, also where `Host` is the public one. */
+  readonly servername: string
+  calls: number
+}
+
+const createUpstream = (origin: string): Upstream => {
+  const { hostname } = new URL(origin)
+  const address = hostname.replace(/^\[(.*)\]$/, '$1')
+  // undici would take the TLS name from the Host header, which a route with preserveHost sets to the public host.
+  const connect = buildConnector({ allowH2: false, timeout: CONNECT_ABANDONED_MS })
+  const servername = isIP(address) === 0 ? hostname : ''
+  const pool = new Pool(origin, {
+    // HTTP/2 is undici's default and has another form of raw headers (shared/libraries.md §7).
+    allowH2: false,
+    connect: (target, callback) => connect({ ...target, servername }, callback),
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    keepAliveMaxTimeout: KEEP_ALIVE_MAX_MS,
+    maxHeaderSize: RESPONSE_HEADER_BYTES_MAX,
+    // Limits are kept per call, below: undici's cover neither the wait for a connection nor a stalled upload.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  })
+  return { pool, servername: address, calls: 0 }
+}
+
+type Limit = 'connect' | 'first_byte' | 'idle'
+
+class Call implements UpstreamCall, Dispatcher.DispatchHandler {
+  readonly #upstream: Upstream
+  readonly #observer: UpstreamObserver
+  readonly #timeouts: UpstreamRequest['timeouts']
+  #controller: Dispatcher.DispatchController | undefined
+  #timer: NodeJS.Timeout | undefined
+  #limit: Limit = 'connect'
+  #isAnswered = false
+  #isOver = false
+
+  constructor(
+    upstream: Upstream,
+    observer: UpstreamObserver,
+    timeouts: UpstreamRequest['timeouts'],
+  ) {
+    this.#upstream = upstream
+    this.#observer = observer
+    this.#timeouts = timeouts
+    upstream.calls += 1
+  }
+
+  start(request: UpstreamRequest): void {
+    this.#arm('connect', this.#timeouts.connectMs)
+    const options: Dispatcher.DispatchOptions & { servername: string } = {
+      path: request.path,
+      method: request.method,
+      headers: request.headers as string[],
+      body: request.body,
+      servername: this.#upstream.servername,
+    }
+    this.#upstream.pool.dispatch(options, this)
+  }
+
+  pause(): void {
+    this.#controller?.pause()
+  }
+
+  resume(): void {
+    this.#controller?.resume()
+  }
+
+  abort(): void {
+    if (this.#isOver) return
+    this.#end()
+    this.#controller?.abort(new Error('the call was ended'))
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    // The call ended while it waited for its connection, which has no other way to be told.
+    if (this.#isOver) {
+      controller.abort(new Error('the call was ended'))
+      return
+    }
+    this.#controller = controller
+    this.#arm('first_byte', this.#timeouts.firstByteMs)
+  }
+
+  /** An upload that moves keeps its call alive; one that stalls is cut like an answer that does not come. */
+  onBodySent(): void {
+    this.#timer?.refresh()
+  }
+
+  onResponseStarted(): void {
+    this.#isAnswered = true
+  }
+
+  onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
+    if (status < 200 || this.#isOver) return
+    this.#arm('idle', this.#timeouts.idleMs)
+    this.#observer.onHead(status, asText(controller.rawHeaders))
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#isOver) return
+    this.#timer?.refresh()
+    this.#observer.onChunk(chunk)
+  }
+
+  onResponseEnd(): void {
+    if (this.#isOver) return
+    this.#end()
+    this.#observer.onEnd()
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.fail(faultOf(error, this.#controller !== undefined, this.#isAnswered))
+  }
+
+  /** Later, because undici refuses a malformed request before `dispatch` has returned. */
+  fail(fault: UpstreamFault): void {
+    queueMicrotask(() => {
+      if (this.#isOver) return
+      this.#end()
+      this.#observer.onFault(fault)
+    })
+  }
+
+  #arm(limit: Limit, durationMs: number): void {
+    clearTimeout(this.#timer)
+    this.#limit = limit
+    this.#timer = durationMs === 0 ? undefined : setTimeout(this.#onTimeout, durationMs)
+  }
+
+  readonly #onTimeout = (): void => {
+    this.abort()
+    this.#observer.onFault({ kind: 'timeout', reason: this.#limit })
+  }
+
+  #end(): void {
+    this.#isOver = true
+    this.#upstream.calls -= 1
+    clearTimeout(this.#timer)
+  }
+}
+
+/** Bytes to latin1 and back lose nothing; undici parses them as UTF-8 only for the object that is not used here. */
+const asText = (rawHeaders: Dispatcher.DispatchController['rawHeaders']): string[] =>
+  (rawHeaders as Buffer[]).map((field) => field.toString('latin1'))
+
+const refused = (reason: string, cause: unknown, unanswered = false): UpstreamFault => ({
+  kind: 'unreachable',
+  reason,
+  cause,
+  unanswered,
+})
+
+const UNSENDABLE = new Set([
+  'UND_ERR_INVALID_ARG',
+  'UND_ERR_NOT_SUPPORTED',
+  'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
+])
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connection_refused',
+  ENOTFOUND: 'name_not_resolved',
+  EAI_AGAIN: 'name_not_resolved',
+  EHOSTUNREACH: 'no_route_to_host',
+  ENETUNREACH: 'no_route_to_host',
+  UND_ERR_HEADERS_OVERFLOW: 'response_headers_too_large',
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'response_truncated',
+}
+
+const faultOf = (error: Error, isStarted: boolean, isAnswered: boolean): UpstreamFault => {
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
+  if (UNSENDABLE.has(code)) return { kind: 'unsendable', cause: error }
+  const reason = REASONS[code]
+  if (reason !== undefined) return refused(reason, error)
+  if (/^(?:ERR_TLS|ERR_SSL|CERT|.*_CERT|UNABLE_TO)/.test(code)) return refused('tls', error)
+  if (code.startsWith('HPE_')) return refused('response_malformed', error)
+  if (!isStarted) return refused('connection_failed', error)
+  return refused('connection_lost', error, !isAnswered)
+}

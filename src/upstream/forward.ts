@@ -1,0 +1,260 @@
+/** One exchange with an upstream: streams both ways, retries and replays where that is safe, ends with its client. */
+
+import type { ServerResponse } from 'node:http'
+import type { Readable } from 'node:stream'
+import { GatewayError } from '../errors.ts'
+import type { UpstreamTimeouts } from '../routing/route-table.ts'
+import type { RequestBody } from './request-body.ts'
+import { isIdempotent } from './request-body.ts'
+
+export interface UpstreamRequest {
+  /** Fixed by the route; nothing in a request can change where the connection goes. */
+  readonly origin: string
+  /** Path and query as they go on the request line. */
+  readonly path: string
+  readonly method: string
+  /** Flat name-value list, with `host`. */
+  readonly headers: readonly string[]
+  readonly body: Readable | null
+  readonly timeouts: UpstreamTimeouts
+}
+
+/** Why there is no answer, or no whole one. */
+export type UpstreamFault =
+  | {
+      readonly kind: 'unreachable'
+      /** Stable private word, such as `connection_refused`. */
+      readonly reason: string
+      readonly cause: unknown
+      /** The connection broke after the request had been started on it and before any byte of an answer. */
+      readonly unanswered: boolean
+    }
+  | { readonly kind: 'timeout'; readonly reason: 'connect' | 'first_byte' | 'idle' }
+  /** The request itself is what HTTP does not allow. */
+  | { readonly kind: 'unsendable'; readonly cause: unknown }
+
+/** Port: the caller of `dispatch` is told what comes. After `onEnd` or `onFault`, or its own `abort`, nothing more. */
+export interface UpstreamObserver {
+  /** The final head; informational answers (1xx) are dropped before. Names and values are latin1, as on the wire. */
+  onHead(status: number, rawHeaders: readonly string[]): void
+  onChunk(chunk: Buffer): void
+  /** The answer is complete. Trailers are dropped (RFC 9110 §6.5.1). */
+  onEnd(): void
+  onFault(fault: UpstreamFault): void
+}
+
+export interface UpstreamCall {
+  /** No chunk beyond those already on their way until `resume`. The idle limit goes on. */
+  pause(): void
+  resume(): void
+  /** Ends the call and its connection. */
+  abort(): void
+}
+
+/** Port: sends one request. Never throws, never calls back before it has returned. */
+export type UpstreamDispatch = (
+  request: UpstreamRequest,
+  observer: UpstreamObserver,
+) => UpstreamCall
+
+export interface ForwardRequest extends Omit<UpstreamRequest, 'body'> {
+  readonly body: RequestBody
+  /** The head to send to the client. */
+  readonly responseHeaders: (status: number, rawHeaders: readonly string[]) => string[]
+  /**
+   * Asked once per answer, before anything of it was sent. `discard` drops the answer unread, so that the
+   * caller can forward again; one that does not must call `body.discard()`.
+   */
+  readonly judge?: (status: number, rawHeaders: readonly string[]) => 'pass' | 'discard'
+}
+
+export type ForwardResult =
+  | { readonly kind: 'sent'; readonly status: number }
+  | { readonly kind: 'discarded'; readonly status: number }
+  | { readonly kind: 'client_left' }
+  /** The answer broke off after its head had been sent; the client's connection was cut, so that it shows. */
+  | { readonly kind: 'truncated'; readonly status: number }
+
+/**
+ * Sends the request and streams the answer to `res`; resolves when the client has all of it, or has left.
+ * Throws `upstream_unreachable`, `upstream_timeout`, `body_too_large` or `request_invalid` only while nothing
+ * has been sent to the client.
+ */
+export const forward = (
+  request: ForwardRequest,
+  res: ServerResponse,
+  dispatch: UpstreamDispatch,
+): Promise<ForwardResult> =>
+  new Promise((resolve, reject) => {
+    new Exchange(request, res, dispatch, { resolve, reject }).start()
+  })
+
+interface Settle {
+  readonly resolve: (result: ForwardResult) => void
+  readonly reject: (error: GatewayError) => void
+}
+
+class Exchange implements UpstreamObserver {
+  readonly #request: ForwardRequest
+  readonly #res: ServerResponse
+  readonly #dispatch: UpstreamDispatch
+  readonly #settle: Settle
+  #call: UpstreamCall | undefined
+  #attempts = 0
+  #status = 0
+  #state: 'waiting' | 'streaming' | 'ended' | 'truncated' | 'settled' = 'waiting'
+  #isWritten = false
+  #drains = false
+
+  constructor(
+    request: ForwardRequest,
+    res: ServerResponse,
+    dispatch: UpstreamDispatch,
+    settle: Settle,
+  ) {
+    this.#request = request
+    this.#res = res
+    this.#dispatch = dispatch
+    this.#settle = settle
+  }
+
+  start(): void {
+    if (this.#res.destroyed) {
+      this.#onClose()
+      return
+    }
+    this.#res.on('close', this.#onClose)
+    this.#send()
+  }
+
+  onHead(status: number, rawHeaders: readonly string[]): void {
+    if (this.#state !== 'waiting') return
+    const { judge, responseHeaders } = this.#request
+    this.#status = status
+    try {
+      if (judge?.(status, rawHeaders) === 'discard') {
+        this.#call?.abort()
+        this.#finish()
+        this.#settle.resolve({ kind: 'discarded', status })
+        return
+      }
+      this.#res.writeHead(status, responseHeaders(status, rawHeaders))
+    } catch (cause) {
+      // Node refuses a status or header that HTTP does not allow before it has sent anything.
+      this.#call?.abort()
+      this.#fail(new GatewayError('upstream_unreachable', { reason: 'response_head', cause }))
+      return
+    }
+    this.#state = 'streaming'
+    // Node holds the head back for the first bytes of the body, which an event stream may not have for minutes.
+    queueMicrotask(this.#flushHead)
+  }
+
+  onChunk(chunk: Buffer): void {
+    if (this.#state !== 'streaming') return
+    this.#isWritten = true
+    if (this.#res.write(chunk)) return
+    this.#call?.pause()
+    if (this.#drains) return
+    this.#drains = true
+    this.#res.on('drain', () => this.#call?.resume())
+  }
+
+  onEnd(): void {
+    if (this.#state !== 'streaming') return
+    this.#state = 'ended'
+    this.#isWritten = true
+    this.#res.end()
+    // An upstream may answer before it has read everything; what is left would block the client's next request.
+    this.#request.body.discard()
+  }
+
+  onFault(fault: UpstreamFault): void {
+    if (this.#state === 'streaming') {
+      this.#state = 'truncated'
+      this.#res.destroy()
+      return
+    }
+    if (this.#state !== 'waiting') return
+    if (this.#mayRetry(fault)) this.#send()
+    else this.#fail(this.#errorFor(fault))
+  }
+
+  #send(): void {
+    const { origin, path, method, headers, body, timeouts } = this.#request
+    this.#attempts += 1
+    this.#call = this.#dispatch(
+      { origin, path, method, headers, body: body.open(), timeouts },
+      this,
+    )
+  }
+
+  /**
+   * Once, where the upstream closed a kept-alive connection while the request was on its way (RFC 9112 §9.3.1).
+   * Never where sending twice could act twice (RFC 9110 §9.2.2), or where an answer had begun.
+   */
+  #mayRetry(fault: UpstreamFault): boolean {
+    const { method, body } = this.#request
+    return (
+      fault.kind === 'unreachable' &&
+      fault.unanswered &&
+      this.#attempts === 1 &&
+      isIdempotent(method) &&
+      body.replayable()
+    )
+  }
+
+  #errorFor(fault: UpstreamFault): GatewayError {
+    const { body } = this.#request
+    const bodyFailure = body.failure()
+    if (bodyFailure !== undefined) return bodyFailure
+    switch (fault.kind) {
+      case 'unreachable':
+        return new GatewayError('upstream_unreachable', {
+          reason: fault.reason,
+          cause: fault.cause,
+        })
+      case 'timeout':
+        if (fault.reason === 'first_byte' && body.awaitsClient()) {
+          return new GatewayError('request_invalid', { reason: 'body_stalled' })
+        }
+        return new GatewayError('upstream_timeout', { reason: fault.reason })
+      case 'unsendable':
+        return new GatewayError('request_invalid', { reason: 'unsendable', cause: fault.cause })
+    }
+  }
+
+  /** Emitted after the last byte was handed over, or when the connection went before that. */
+  readonly #onClose = (): void => {
+    const state = this.#state
+    if (state === 'settled') return
+    const hasLeft = state !== 'truncated' && !this.#res.writableFinished
+    // Also for an answer that is paused: nobody will resume it, and it would keep its connection for ever.
+    if (hasLeft) this.#call?.abort()
+    this.#finish()
+    if (hasLeft) {
+      this.#request.body.discard()
+      this.#settle.resolve({ kind: 'client_left' })
+    } else {
+      this.#settle.resolve({
+        kind: state === 'truncated' ? 'truncated' : 'sent',
+        status: this.#status,
+      })
+    }
+  }
+
+  readonly #flushHead = (): void => {
+    if (this.#state === 'streaming' && !this.#isWritten) this.#res.flushHeaders()
+  }
+
+  #fail(error: GatewayError): void {
+    this.#finish()
+    this.#request.body.discard()
+    this.#settle.reject(error)
+  }
+
+  #finish(): void {
+    this.#state = 'settled'
+    this.#res.off('close', this.#onClose)
+  }
+}

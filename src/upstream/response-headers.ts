@@ -1,0 +1,204 @@
+/** Headers towards the browser: what an upstream may say on the application's own origin. */
+
+import type { CachePolicy, Route } from '../routing/route-table.ts'
+import { isHopByHop, nominatedBy, rememberVerdicts, withoutNominated } from './header-names.ts'
+
+/** What a route fixes for all its answers, worked out once. */
+export interface ResponseHeaderPolicy {
+  readonly cache: CachePolicy
+  /** Answers depend on who is signed in: a cache that is allowed to keep them must tell users apart. */
+  readonly perUser: boolean
+  readonly setCookies: ReadonlySet<string>
+  /** Lower case; see RequestHeaderPolicy. */
+  readonly ownCookiePrefix: string
+  readonly upstream: URL
+  readonly upstreamBasePath: string
+  readonly publicOrigin: string
+  /** Route prefix that the upstream does not see; empty where it sees the whole path. */
+  readonly strippedPrefix: string
+}
+
+export interface ResponseHeaderContext {
+  readonly policy: ResponseHeaderPolicy
+  readonly status: number
+  readonly requestId: string
+}
+
+export const responseHeaderPolicy = (
+  route: Route,
+  settings: { readonly publicUrl: string; readonly ownCookiePrefix: string },
+): ResponseHeaderPolicy => ({
+  cache: route.cache,
+  perUser: route.credential === 'user',
+  setCookies: new Set(route.setCookies),
+  ownCookiePrefix: settings.ownCookiePrefix.toLowerCase(),
+  upstream: new URL(route.upstreamOrigin),
+  upstreamBasePath: route.upstreamBasePath,
+  publicOrigin: new URL(settings.publicUrl).origin,
+  strippedPrefix: route.stripPrefix && route.path !== '/' ? route.path : '',
+})
+
+/** Flat name-value list in, flat list out; duplicates keep their order. */
+export const downstreamResponseHeaders = (
+  rawHeaders: readonly string[],
+  context: ResponseHeaderContext,
+): string[] => {
+  const { policy, status } = context
+  const kept: string[] = []
+  const nominated: string[] = []
+  let noTransform = false
+  let challenged = status === 401
+
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string
+    const value = rawHeaders[i + 1] as string
+    switch (verdictOn(name)) {
+      case 'pass':
+        kept.push(name, value)
+        break
+      case 'connection':
+        nominated.push(...nominatedBy(value))
+        break
+      case 'set-cookie':
+        if (isAllowedSetCookie(value, policy)) kept.push(name, value)
+        break
+      case 'cache':
+        if (policy.cache === 'upstream') kept.push(name, value)
+        else noTransform ||= /(?:^|[,\s])no-transform(?:[,\s]|$)/i.test(value)
+        break
+      case 'location':
+        kept.push(name, publicLocation(value, policy))
+        break
+      case 'challenge':
+        challenged = true
+        break
+      case 'length':
+        // RFC 9110 §8.6: no Content-Length with 204.
+        if (status !== 204) kept.push(name, value)
+        break
+      case 'drop':
+        break
+    }
+  }
+
+  const headers = withoutNominated(kept, nominated)
+  // Cookies lack the protection that shared caches give to Authorization (RFC 9111 §3.5): we say it ourselves.
+  if (policy.cache === 'private, no-store') {
+    headers.push('cache-control', noTransform ? `${policy.cache}, no-transform` : policy.cache)
+  } else if (policy.perUser) {
+    headers.push('vary', 'Cookie')
+  }
+  // The upstream's challenge is for the gateway: raw, it would open a Basic prompt or name an internal realm.
+  // A 401 needs one all the same (RFC 9110 §15.5.2), with a parameter (RFC 6750 §3), and no browser prompts for it.
+  if (challenged) headers.push('www-authenticate', 'Bearer realm="upstream"')
+  headers.push('x-content-type-options', 'nosniff', 'x-request-id', context.requestId)
+  return headers
+}
+
+type Verdict =
+  | 'pass'
+  | 'drop'
+  | 'connection'
+  | 'set-cookie'
+  | 'cache'
+  | 'location'
+  | 'challenge'
+  | 'length'
+
+const SPECIAL: ReadonlyMap<string, Verdict> = new Map([
+  ['connection', 'connection'],
+  ['set-cookie', 'set-cookie'],
+  ['cache-control', 'cache'],
+  ['expires', 'cache'],
+  ['pragma', 'cache'],
+  ['age', 'cache'],
+  ['surrogate-control', 'cache'],
+  ['location', 'location'],
+  ['content-location', 'location'],
+  ['www-authenticate', 'challenge'],
+  ['content-length', 'length'],
+])
+
+const DROPPED = new Set([
+  // What runs behind the gateway is nobody's business.
+  'server',
+  'via',
+  'x-powered-by',
+  'x-powered-cms',
+  'x-aspnet-version',
+  'x-aspnetmvc-version',
+  'x-sourcefiles',
+  'x-backend-server',
+  // Answers to the credential that the gateway sent, not to the browser's.
+  'authentication-info',
+  'dpop-nonce',
+  // These speak for a whole origin, and the origin is the application's, not one API's: transport, other
+  // servers for it, error reporting, sign-out of everything, and service workers outside the route.
+  'strict-transport-security',
+  'public-key-pins',
+  'expect-ct',
+  'alt-svc',
+  'nel',
+  'report-to',
+  'clear-site-data',
+  'service-worker-allowed',
+  // Other origins get nothing: RFC 10017 §6.1.3.3.2 counts on CORS staying closed.
+  'timing-allow-origin',
+  // Commands to a proxy in front of the gateway, which would serve its own files for them.
+  'x-accel-redirect',
+  'x-sendfile',
+  'x-reproxy-url',
+  // Set by the gateway.
+  'x-content-type-options',
+  'x-request-id',
+])
+
+const judge = (lowerCaseName: string): Verdict => {
+  const special = SPECIAL.get(lowerCaseName)
+  if (special !== undefined) return special
+  // Targeted cache control (RFC 9213): CDN-Cache-Control and the vendors' forms of it.
+  if (lowerCaseName.endsWith('cdn-cache-control')) return 'cache'
+  if (lowerCaseName.startsWith('access-control-')) return 'drop'
+  return DROPPED.has(lowerCaseName) || isHopByHop(lowerCaseName) ? 'drop' : 'pass'
+}
+
+const verdictOn = rememberVerdicts(judge)
+
+/** Listed, not one of ours, and for this host alone: `Domain` would hand it to every sibling subdomain. */
+const isAllowedSetCookie = (value: string, policy: ResponseHeaderPolicy): boolean => {
+  if (policy.setCookies.size === 0) return false
+  const [pair = '', ...attributes] = value.split(';')
+  const name = pair.slice(0, Math.max(pair.indexOf('='), 0)).trim()
+  if (!policy.setCookies.has(name) || name.toLowerCase().startsWith(policy.ownCookiePrefix)) {
+    return false
+  }
+  return !attributes.some((attribute) => /^\s*domain\s*(?:=|$)/i.test(attribute))
+}
+
+/**
+ * A location on the upstream becomes the same place behind the public origin; its internal name never shows.
+ * Other hosts and paths relative to the request are passed as they are.
+ */
+const publicLocation = (location: string, policy: ResponseHeaderPolicy): string => {
+  const isPathAbsolute = location.startsWith('/') && !location.startsWith('//')
+  if (isPathAbsolute) return publicPath(location, policy)
+  if (!/^(?:https?:)?\/\//i.test(location) || !URL.canParse(location, policy.upstream.href)) {
+    return location
+  }
+  const url = new URL(location, policy.upstream)
+  // The scheme is left out: an API that believes X-Forwarded-Proto writes https before its internal name.
+  if (url.hostname !== policy.upstream.hostname || url.port !== policy.upstream.port) {
+    return location
+  }
+  return policy.publicOrigin + publicPath(url.pathname + url.search + url.hash, policy)
+}
+
+/** Undoes what `upstreamPath` did. A path outside the base path, or already public, stays as it is. */
+const publicPath = (path: string, policy: ResponseHeaderPolicy): string => {
+  if (policy.strippedPrefix !== '' && isBelow(path, policy.strippedPrefix)) return path
+  if (!isBelow(path, policy.upstreamBasePath)) return path
+  return policy.strippedPrefix + path.slice(policy.upstreamBasePath.length) || '/'
+}
+
+const isBelow = (path: string, prefix: string): boolean =>
+  path.startsWith(prefix) && (prefix === '' || /^(?:[/?#]|$)/.test(path.slice(prefix.length)))
