@@ -118,6 +118,7 @@ interface Asking {
   readonly destination: string
   readonly credentials: 'same-origin' | 'include' | 'omit'
   readonly userActivated: boolean
+  referrer: string | undefined
   referrerPolicy: string
   /** Every URL so far, this one included. */
   readonly visited: URL[]
@@ -270,6 +271,7 @@ export const createBrowser = (options: BrowserOptions = {}): Browser => {
           destination: init.destination ?? 'empty',
           credentials: init.credentials ?? (mode === 'no-cors' ? 'include' : 'same-origin'),
           userActivated: false,
+          referrer: withoutFragment(urlOf(from)),
           referrerPolicy: policyOf(from),
           visited: [target],
           timeoutMs: init.timeoutMs ?? TIMEOUT_MS,
@@ -302,6 +304,7 @@ const navigationTo = (
   destination: 'document',
   credentials: 'include',
   userActivated: how.userActivated,
+  referrer: how.initiator === 'address-bar' ? undefined : how.initiator,
   referrerPolicy: how.referrerPolicy,
   visited: [url],
   timeoutMs: how.navigation.timeoutMs ?? TIMEOUT_MS,
@@ -326,6 +329,7 @@ const redirectTo = (asking: Asking, target: URL, response: BrowserResponse): voi
     asking.method = 'GET'
     asking.body = undefined
   }
+  asking.referrer = response.request.headers.referer
   asking.referrerPolicy = response.header('referrer-policy') ?? asking.referrerPolicy
   asking.url = target
   asking.visited.push(target)
@@ -352,17 +356,25 @@ const relationOf = (initiator: string, visited: readonly URL[]): Relation => {
 
 const SAFE_METHODS = ['GET', 'HEAD', 'OPTIONS', 'TRACE']
 
+/** Unlike Fetch Metadata, cookies look at the asker and the target alone, not at the redirects between. */
+const isSameSite = (asking: Asking): boolean =>
+  asking.initiator === 'address-bar' || siteOf(new URL(asking.initiator)) === siteOf(asking.url)
+
 const cookieContext = (asking: Asking): CookieContext => {
-  if (asking.initiator === 'address-bar') return 'strict'
-  if (relationOf(asking.initiator, asking.visited) !== 'cross-site') return 'strict'
-  return asking.kind === 'navigation' && SAFE_METHODS.includes(asking.method) ? 'lax' : 'none'
+  if (isSameSite(asking)) return 'strict'
+  if (asking.kind === 'fetch') return 'none'
+  return SAFE_METHODS.includes(asking.method) ? 'lax' : 'lax-unsafe'
 }
 
-const usesCookies = (asking: Asking): boolean =>
-  asking.credentials === 'include' ||
-  (asking.credentials === 'same-origin' &&
-    asking.initiator !== 'address-bar' &&
-    relationOf(asking.initiator, asking.visited) === 'same-origin')
+const usesCookies = (asking: Asking): boolean => {
+  if (asking.kind === 'navigation') return true
+  // Chromium blocks third-party cookies: a subresource of another site gets and sets none at all.
+  if (asking.credentials === 'omit' || !isSameSite(asking)) return false
+  return (
+    asking.credentials === 'include' ||
+    relationOf(asking.initiator, asking.visited) === 'same-origin'
+  )
+}
 
 const requestHeaders = (
   asking: Asking,
@@ -404,32 +416,29 @@ const requestHeaders = (
 /** Fetch standard, "append a request Origin header". */
 const originHeader = (asking: Asking): string | undefined => {
   if (asking.initiator === 'address-bar') return undefined
-  const from = new URL(asking.initiator)
-  const isCorsAcrossOrigins =
-    asking.mode === 'cors' && asking.visited.some((url) => url.origin !== from.origin)
-  const isUnsafe = asking.method !== 'GET' && asking.method !== 'HEAD'
-  if (!isCorsAcrossOrigins && !isUnsafe) return undefined
-  if (!isCorsAcrossOrigins && asking.referrerPolicy === 'no-referrer') return 'null'
-  if (!isCorsAcrossOrigins && asking.referrerPolicy === 'same-origin') {
-    return asking.url.origin === from.origin ? from.origin : 'null'
+  const { origin } = new URL(asking.initiator)
+  if (asking.mode === 'cors' && asking.visited.some((url) => url.origin !== origin)) {
+    return isTainted(asking.visited, origin) ? 'null' : origin
   }
-  return isTainted(asking.visited, from) ? 'null' : from.origin
+  if (asking.method === 'GET' || asking.method === 'HEAD') return undefined
+  if (asking.referrerPolicy === 'no-referrer') return 'null'
+  if (asking.referrerPolicy === 'same-origin' && asking.url.origin !== origin) return 'null'
+  // A post that is redirected to another origin no longer says where it began.
+  const first = asking.visited[0]?.origin
+  return asking.visited.every((url) => url.origin === first) ? origin : 'null'
 }
 
 /** A redirect from one foreign origin to yet another hides who asked first. */
-const isTainted = (visited: readonly URL[], from: URL): boolean =>
+const isTainted = (visited: readonly URL[], origin: string): boolean =>
   visited.some((url, index) => {
     const previous = visited[index - 1]
-    return (
-      previous !== undefined && previous.origin !== from.origin && previous.origin !== url.origin
-    )
+    return previous !== undefined && previous.origin !== origin && previous.origin !== url.origin
   })
 
+/** `Referer` under the policy. What one hop has cut off, later hops of a redirect do not get back. */
 const refererHeader = (asking: Asking): string | undefined => {
-  if (asking.initiator === 'address-bar') return undefined
-  const from = new URL(asking.initiator)
-  const whole = `${from.origin}${from.pathname}${from.search}`
-  const originOnly = `${from.origin}/`
+  if (asking.referrer === undefined) return undefined
+  const from = new URL(asking.referrer)
   const isSameOrigin = asking.url.origin === from.origin
   // Loopback counts as trustworthy, so nothing here is ever a downgrade.
   switch (asking.referrerPolicy) {
@@ -437,14 +446,14 @@ const refererHeader = (asking: Asking): string | undefined => {
       return undefined
     case 'origin':
     case 'strict-origin':
-      return originOnly
+      return `${from.origin}/`
     case 'same-origin':
-      return isSameOrigin ? whole : undefined
+      return isSameOrigin ? from.href : undefined
     case 'unsafe-url':
     case 'no-referrer-when-downgrade':
-      return whole
+      return from.href
     default:
-      return isSameOrigin ? whole : originOnly
+      return isSameOrigin ? from.href : `${from.origin}/`
   }
 }
 

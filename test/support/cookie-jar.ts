@@ -2,7 +2,7 @@
 
 import { isIP } from 'node:net'
 
-export type SameSite = 'strict' | 'lax' | 'none'
+export type SameSite = 'strict' | 'lax' | 'none' | 'unstated'
 
 export interface Cookie {
   readonly name: string
@@ -13,17 +13,19 @@ export interface Cookie {
   readonly path: string
   readonly secure: boolean
   readonly httpOnly: boolean
-  /** Without the attribute, or with an unknown value, a cookie counts as Lax. */
+  /** Without the attribute, or with an unknown value, a cookie is nearly Lax: see `CookieContext`. */
   readonly sameSite: SameSite
   /** Undefined for a cookie that ends with the browser. */
   readonly expiresAt: number | undefined
+  readonly setAt: number
 }
 
 /**
- * How a request stands to the site of the page that causes it: `strict` sends every cookie, `lax` those of a
- * cross-site navigation by a safe method, `none` only `SameSite=None`.
+ * How a request stands to the site of the page that causes it: `strict` sends every cookie, `lax` is a
+ * cross-site navigation by a safe method, `lax-unsafe` one by POST, which still gets cookies without
+ * `SameSite` for two minutes; `none` leaves only `SameSite=None`.
  */
-export type CookieContext = 'strict' | 'lax' | 'none'
+export type CookieContext = 'strict' | 'lax' | 'lax-unsafe' | 'none'
 
 export interface CookieJar {
   /** Applies one `Set-Cookie` line; false when a browser would refuse it. */
@@ -36,6 +38,7 @@ export interface CookieJar {
 }
 
 const PAIR_BYTES_MAX = 4096
+const LAX_UNSAFE_MS = 120_000
 
 export const createCookieJar = (now: () => number = Date.now): CookieJar => {
   const cookies = new Map<string, Cookie>()
@@ -54,7 +57,7 @@ export const createCookieJar = (now: () => number = Date.now): CookieJar => {
       return true
     },
     header(url, context) {
-      const sent = live().filter((cookie) => isSent(cookie, url, context))
+      const sent = live().filter((cookie) => isSent(cookie, url, context, now()))
       // Longer paths first; among equals the older cookie first (RFC 6265bis §5.8.3).
       sent.sort((left, right) => right.path.length - left.path.length)
       if (sent.length === 0) return undefined
@@ -82,10 +85,11 @@ const parseSetCookie = (line: string, url: URL, now: number): Cookie | undefined
 
   let host = url.hostname
   let hostOnly = true
+  let domainStated = false
   let path = defaultPath(url)
   let secure = false
   let httpOnly = false
-  let sameSite: SameSite = 'lax'
+  let sameSite: SameSite = 'unstated'
   let expires: number | undefined
   let maxAge: number | undefined
   for (const text of attributeTexts) {
@@ -96,6 +100,7 @@ const parseSetCookie = (line: string, url: URL, now: number): Cookie | undefined
         if (domain === '') break
         if (!domainMatches(url.hostname, domain)) return undefined
         host = domain
+        domainStated = true
         // A single label is a public suffix: the cookie stays with its host (RFC 6265bis §5.7 step 9).
         hostOnly = !domain.includes('.')
         break
@@ -111,7 +116,8 @@ const parseSetCookie = (line: string, url: URL, now: number): Cookie | undefined
         break
       case 'samesite': {
         const stated = attribute.value.toLowerCase()
-        sameSite = stated === 'strict' || stated === 'none' ? stated : 'lax'
+        sameSite =
+          stated === 'strict' || stated === 'lax' || stated === 'none' ? stated : 'unstated'
         break
       }
       case 'expires': {
@@ -125,32 +131,49 @@ const parseSetCookie = (line: string, url: URL, now: number): Cookie | undefined
     }
   }
   const expiresAt = maxAge === undefined ? expires : maxAge <= 0 ? 0 : now + maxAge * 1000
-  return { name, value, host, hostOnly, path, secure, httpOnly, sameSite, expiresAt }
+  const cookie = {
+    name,
+    value,
+    host,
+    hostOnly,
+    path,
+    secure,
+    httpOnly,
+    sameSite,
+    expiresAt,
+    setAt: now,
+  }
+  return fulfilsPrefix(cookie, domainStated) ? cookie : undefined
 }
 
-const mayBeSet = (cookie: Cookie, url: URL, context: CookieContext): boolean => {
-  if (cookie.secure && !isTrustworthy(url)) return false
-  if (cookie.sameSite === 'none' && !cookie.secure) return false
-  if (cookie.sameSite !== 'none' && context === 'none') return false
+const fulfilsPrefix = (cookie: Cookie, domainStated: boolean): boolean => {
   // A nameless cookie whose value looks like a prefixed pair would read as one on the wire.
-  const prefixed = (cookie.name === '' ? cookie.value : cookie.name).toLowerCase()
-  const hasPrefix = (prefix: string) => prefixed.startsWith(prefix)
-  const boundToHost = cookie.secure && cookie.hostOnly && cookie.path === '/'
-  if (cookie.name === '' && /^__(secure|host|http)-/.test(prefixed)) return false
+  if (cookie.name === '') return !/^__(secure|host|http)-/i.test(cookie.value)
+  const hasPrefix = (prefix: string) => cookie.name.toLowerCase().startsWith(prefix)
+  const boundToHost = cookie.secure && !domainStated && cookie.path === '/'
   if (hasPrefix('__host-http-')) return boundToHost && cookie.httpOnly
   if (hasPrefix('__host-')) return boundToHost
   if (hasPrefix('__http-')) return cookie.secure && cookie.httpOnly
   return !hasPrefix('__secure-') || cookie.secure
 }
 
-const isSent = (cookie: Cookie, url: URL, context: CookieContext): boolean => {
+const mayBeSet = (cookie: Cookie, url: URL, context: CookieContext): boolean => {
+  if (cookie.secure && !isTrustworthy(url)) return false
+  if (cookie.sameSite === 'none' && !cookie.secure) return false
+  return cookie.sameSite === 'none' || context !== 'none'
+}
+
+const isSent = (cookie: Cookie, url: URL, context: CookieContext, now: number): boolean => {
   const hostMatches = cookie.hostOnly
     ? url.hostname === cookie.host
     : domainMatches(url.hostname, cookie.host)
   if (!hostMatches || !pathMatches(url.pathname, cookie.path)) return false
   if (cookie.secure && !isTrustworthy(url)) return false
-  if (cookie.sameSite === 'strict') return context === 'strict'
-  return cookie.sameSite === 'none' || context !== 'none'
+  if (context === 'strict' || cookie.sameSite === 'none') return true
+  if (context === 'lax') return cookie.sameSite !== 'strict'
+  return (
+    context === 'lax-unsafe' && cookie.sameSite === 'unstated' && now - cookie.setAt < LAX_UNSAFE_MS
+  )
 }
 
 const domainMatches = (host: string, domain: string): boolean =>
