@@ -1,0 +1,152 @@
+/** Loading: file, environment and secret files become one frozen Config, or all their problems at once. */
+
+import { join, resolve } from 'node:path'
+import { type Config, configFrom, type WatchedSettings } from './config.ts'
+import { readConfigFile } from './config-file.ts'
+import { isReadable } from './files.ts'
+import { ConfigError } from './problems.ts'
+import { type Reading, readSettings, writtenValue } from './reading.ts'
+import { type BrokenRule, brokenRules, warningsFor } from './rules.ts'
+import type { Settings } from './schema.ts'
+import { CONFIG_FILE_VARIABLE, SETTING_BY_PATH } from './settings.ts'
+import {
+  type Environment,
+  readSettingFile,
+  readVariables,
+  type WrittenVariable,
+} from './variables.ts'
+import {
+  constant,
+  type FollowedFile,
+  followed,
+  noticed,
+  type Reread,
+  type Watched,
+} from './watched.ts'
+
+export interface LoadOptions {
+  readonly env: Environment
+  /** Where relative paths begin, and where `coatcheck.yaml` is looked for. */
+  readonly cwd: string
+  /** Goes before `COATCHECK_CONFIG`. */
+  readonly configFile?: string
+  /** `demo` makes its own ring, and takes no `coatcheck.yaml` that happens to lie in the working directory. */
+  readonly profile?: 'serve' | 'demo'
+}
+
+export interface LoadedConfig {
+  readonly config: Config
+  readonly warnings: readonly string[]
+  /** The configuration file that was read. */
+  readonly file: string | undefined
+  readonly followedFiles: readonly FollowedFile[]
+}
+
+type Variables = ReadonlyMap<string, WrittenVariable>
+
+/** Throws ConfigError. */
+export const loadConfig = (options: LoadOptions): LoadedConfig => {
+  const { env, cwd, profile = 'serve' } = options
+  const named = options.configFile ?? (env[CONFIG_FILE_VARIABLE] || undefined)
+  const file = named === undefined && profile === 'demo' ? undefined : readConfigFile(named, cwd)
+  const { byPath: variables, problems: variableProblems } = readVariables(env)
+  const reading = readSettings(file, variables)
+  const spa = locateSpa(reading, variables.has('spa.directory') ? cwd : (file?.directory ?? cwd))
+  const broken = [
+    ...brokenRules(reading.settings, reading.isSet),
+    ...(profile === 'serve' && !reading.isSet('secret') ? RING_REQUIRED : []),
+    ...spa.broken,
+  ]
+  const problems = [
+    ...(file?.problems ?? []),
+    ...variableProblems,
+    ...reading.problems,
+    ...broken.map(({ setting, rule }) => reading.problem(setting, rule)),
+  ]
+  if (problems.length > 0) throw new ConfigError(problems)
+
+  // What could not be read is undefined and a problem; there was none, so everything is there.
+  const settings = reading.settings as Settings
+  const { watched, followedFiles } = follow(settings, variables)
+  return Object.freeze({
+    config: configFrom(settings, watched, spa.directory),
+    warnings: Object.freeze([...warningsFor(settings), ...spa.warnings]),
+    file: file?.name,
+    followedFiles,
+  })
+}
+
+const RING_REQUIRED: readonly BrokenRule[] = [
+  { setting: 'secret', rule: 'is required; make one with: openssl rand -base64 48' },
+]
+
+interface SpaLocation {
+  readonly directory: string | undefined
+  readonly broken: readonly BrokenRule[]
+  readonly warnings: readonly string[]
+}
+
+const locateSpa = (reading: Reading, base: string): SpaLocation => {
+  const written = reading.settings.spa?.directory
+  if (written === undefined) return { directory: undefined, broken: [], warnings: [] }
+  const directory = resolve(base, written)
+  if (!isReadable(directory, 'directory'))
+    return {
+      directory: undefined,
+      broken: [{ setting: 'spa.directory', rule: 'must be a directory that can be read' }],
+      warnings: [],
+    }
+  return {
+    directory,
+    broken: [],
+    warnings: isReadable(join(directory, 'index.html'), 'file')
+      ? []
+      : ['spa.directory has no index.html: build the app, or correct the path.'],
+  }
+}
+
+/** The secrets follow their files; for other settings from files a change is only noticed. */
+const follow = (
+  settings: Settings,
+  variables: Variables,
+): { readonly watched: WatchedSettings; readonly followedFiles: readonly FollowedFile[] } => {
+  const followedFiles: FollowedFile[] = []
+
+  const watch = <T>(path: string, value: T): Watched<T> => {
+    const written = variables.get(path)
+    if (written?.file === undefined) return constant(value)
+    const { file, variable, text } = written
+    const made = followed(variable, { text, value }, () => reread<T>(path, file))
+    followedFiles.push(made.file)
+    return made.watched
+  }
+
+  const watched: WatchedSettings = {
+    clientSecret: watch('clientSecret', settings.clientSecret),
+    secret: settings.secret === undefined ? undefined : watch('secret', settings.secret),
+    redisUrl: settings.redis.url === undefined ? undefined : watch('redis.url', settings.redis.url),
+  }
+  for (const [path, { file, variable, text }] of variables)
+    if (file !== undefined && !FOLLOWED_PATHS.has(path))
+      followedFiles.push(noticed(variable, text, () => textOf(file)))
+  return { watched, followedFiles }
+}
+
+const FOLLOWED_PATHS: ReadonlySet<string> = new Set(['clientSecret', 'secret', 'redis.url'])
+
+const textOf = (file: string): string | undefined => {
+  const read = readSettingFile(file)
+  return read.kind === 'text' ? read.text : undefined
+}
+
+const reread = <T>(path: string, file: string): Reread<T> => {
+  const read = readSettingFile(file)
+  if (read.kind === 'unreadable') return { kind: 'unusable', text: undefined, rule: read.rule }
+  const { text } = read
+  const schema = SETTING_BY_PATH.get(path)?.schema
+  if (schema === undefined) throw new TypeError(`${path} is no setting`)
+  const result = schema.safeParse(writtenValue(schema, undefined, { text }))
+  return result.success
+    ? { kind: 'value', text, value: result.data as T }
+    : { kind: 'unusable', text, rule: result.error.issues[0]?.message ?? 'must be valid' }
+}

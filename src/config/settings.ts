@@ -1,0 +1,57 @@
+/** The settings as a flat list, and the variables that are derived from their paths. */
+
+import { z } from 'zod'
+import { type About, aboutSetting, settingsSchema } from './schema.ts'
+
+export interface Setting extends About {
+  /** `session.idle`, or `routes[].path` inside the list of routes. */
+  readonly path: string
+  /** Undefined inside the list of routes. */
+  readonly variable: string | undefined
+  readonly schema: z.ZodType
+}
+
+/** `session.sameSite` → `COATCHECK_SESSION_SAME_SITE`. */
+export const variableOf = (path: string): string =>
+  `COATCHECK_${path
+    .replaceAll('.', '_')
+    .replace(/([a-z])([A-Z])/g, '$1_$2')
+    .toUpperCase()}`
+
+/** Names the configuration file; no setting, because a file cannot name itself. */
+export const CONFIG_FILE_VARIABLE = 'COATCHECK_CONFIG'
+
+/** Stands for `spa.directory` or `spa.upstream`, whichever its text looks like. */
+export const SPA_VARIABLE = 'COATCHECK_SPA'
+
+export type Shape = Readonly<Record<string, z.ZodType>>
+
+/** What lies inside a group or a list of groups; undefined for a setting. */
+export const insideOf = (
+  schema: z.ZodType,
+): { readonly kind: 'group' | 'list'; readonly shape: Shape } | undefined => {
+  if (schema instanceof z.ZodPrefault) return insideOf(schema.def.innerType as z.ZodType)
+  if (schema instanceof z.ZodObject) return { kind: 'group', shape: schema.shape as Shape }
+  if (schema instanceof z.ZodArray && schema.element instanceof z.ZodObject)
+    return { kind: 'list', shape: schema.element.shape as Shape }
+  return undefined
+}
+
+const flatten = (shape: Shape, prefix: string): readonly Setting[] =>
+  Object.entries(shape).flatMap(([key, schema]): readonly Setting[] => {
+    const path = `${prefix}${key}`
+    const facts = aboutSetting(schema)
+    if (facts !== undefined)
+      return [
+        { ...facts, path, schema, variable: path.includes('[]') ? undefined : variableOf(path) },
+      ]
+    const inside = insideOf(schema)
+    if (inside === undefined) throw new TypeError(`${path} is neither a setting nor a group`)
+    return flatten(inside.shape, inside.kind === 'list' ? `${path}[].` : `${path}.`)
+  })
+
+export const SETTINGS: readonly Setting[] = flatten(settingsSchema.shape as Shape, '')
+
+export const SETTING_BY_PATH: ReadonlyMap<string, Setting> = new Map(
+  SETTINGS.map((setting) => [setting.path, setting]),
+)
