@@ -35,13 +35,14 @@ export interface RefreshLease {
   renew(digest: SessionDigest, owner: string, leaseTime: Milliseconds): Promise<boolean>
   /**
    * The refresh token was certainly not spent (refused connection, error answer) or the session ends anyway:
-   * removes the lease and the attempt, if they are this owner's.
+   * removes the lease and the attempt, if they are this owner's. An earlier attempt of the same generation stays
+   * abandoned: the next taker hears of it.
    */
   release(digest: SessionDigest, owner: string): Promise<void>
   /**
    * The provider is unavailable: removes the lease, leaves `retryAfter` for whoever comes next. With
    * `spent: 'unknown'` (timeout, reset) the attempt stays on record, so that the next taker hears
-   * `abandonedAttempt`, but keeps nobody waiting.
+   * `abandonedAttempt`, but keeps nobody waiting. Does nothing once another owner has taken over.
    */
   releaseUnavailable(
     digest: SessionDigest,

@@ -109,6 +109,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
   const flights = new Map<SessionDigest, Promise<Landing>>()
   /** Results the provider gave and the store has not taken yet: this process serves from them. */
   const unwritten = new Map<SessionDigest, OpenSession>()
+  const writers = new Set<Promise<void>>()
   /** Sessions whose refresh failed: nobody here asks again before. */
   const pauses = new LRUCache<SessionDigest, { untilMs: number; landing: Landing }>({
     max: REMEMBERED_SESSIONS_MAX,
@@ -343,7 +344,10 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       forget(digest, result)
       return report(open, startedMs, first.outcome, first)
     }
-    void writeUntilTaken(open, result, attemptId, owner)
+    const writer = writeUntilTaken(open, result, attemptId, owner)
+      .catch((thrown) => void storeFailure(thrown))
+      .finally(() => writers.delete(writer))
+    writers.add(writer)
     return report(open, startedMs, 'not_yet_written', { outcome: 'refreshed', open: result })
   }
 
@@ -499,9 +503,12 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     },
 
     settled: async (limit) => {
-      const untilMs = clock.monotonicMs() + limit
-      while ((flights.size > 0 || unwritten.size > 0) && clock.monotonicMs() < untilMs)
-        await clock.sleep(milliseconds(20))
+      const timeout = new AbortController()
+      const late = clock.sleep(limit, timeout.signal).then(() => 'late' as const)
+      while (flights.size > 0 || writers.size > 0)
+        if ((await Promise.race([Promise.all([...flights.values(), ...writers]), late])) === 'late')
+          break
+      timeout.abort()
     },
   }
 }

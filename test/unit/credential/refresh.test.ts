@@ -1,0 +1,374 @@
+/** The refresh machine on the memory stores, a fake clock and a scripted provider. */
+
+import { expect, test } from 'vitest'
+import { createProviderSlots } from '../../../src/credential/provider-slots.ts'
+import { createRefreshMachine, refreshTimes } from '../../../src/credential/refresh.ts'
+import { GatewayError } from '../../../src/errors.ts'
+import type { RefreshAnswer, RefreshRequest } from '../../../src/oidc/provider.ts'
+import type { SessionStore } from '../../../src/session/session-store.ts'
+import type { OpenSession } from '../../../src/session/vault.ts'
+import { type Milliseconds, milliseconds, seconds } from '../../../src/time.ts'
+import { createTestVault, newSession, SEEN, tokenSet } from '../../support/vaults.ts'
+
+const LIFETIME = 100
+
+const setUp = async (options: { storeFaults?: (method: keyof SessionStore) => boolean } = {}) => {
+  const base = createTestVault()
+  const { clock, stores, emit } = base
+  const faulty: SessionStore = new Proxy(stores.sessions, {
+    get: (target, method: keyof SessionStore) =>
+      options.storeFaults?.(method) === true
+        ? () => Promise.reject(new GatewayError('store_unavailable'))
+        : target[method],
+  })
+  const vault = base.vaultOn(faulty)
+  const calls: RefreshRequest[] = []
+  const revoked: string[] = []
+  let answer: (request: RefreshRequest) => Promise<RefreshAnswer> | RefreshAnswer = (request) =>
+    granted(request)
+
+  const granted = (request: RefreshRequest): RefreshAnswer => {
+    const turn = Number(request.tokens.refreshToken.split('-')[1]) + 1
+    return {
+      kind: 'tokens',
+      tokens: tokenSet(clock.now(), LIFETIME, {
+        accessToken: `access-${turn}`,
+        refreshToken: `refresh-${turn}`,
+      }),
+      idTokenClaims: undefined,
+    }
+  }
+
+  const machineOn = () =>
+    createRefreshMachine({
+      vault,
+      lease: stores.lease,
+      provider: {
+        refresh: async (request) => {
+          calls.push(request)
+          return answer(request)
+        },
+        revoke: async (refreshToken) => {
+          revoked.push(refreshToken)
+          return 'revoked'
+        },
+      },
+      slots: createProviderSlots(clock, 8, () => 1),
+      clock,
+      times: refreshTimes(seconds(5)),
+      emit,
+      random: () => 1,
+      claimsFrom: (claims) => claims,
+    })
+
+  const open = await base.vault.begin(
+    newSession(tokenSet(clock.now(), LIFETIME), clock.now()),
+    SEEN,
+  )
+  const later = async (ms: number): Promise<OpenSession> => {
+    await clock.advance(milliseconds(ms))
+    return reread()
+  }
+  const reread = async (): Promise<OpenSession> => {
+    const seen = await base.vault.load(open.ticket)
+    if (seen.kind !== 'live') throw new Error(`session is ${seen.kind}`)
+    return seen.open
+  }
+  return {
+    ...base,
+    open,
+    later,
+    reread,
+    calls,
+    revoked,
+    machine: machineOn(),
+    machineOn,
+    granted,
+    answers: (next: typeof answer) => {
+      answer = next
+    },
+    outcomes: () =>
+      base.events.flatMap((event) => (event.type === 'token_refreshed' ? [event.outcome] : [])),
+    ended: () =>
+      base.events.flatMap((event) => (event.type === 'session_ended' ? [event.reason] : [])),
+  }
+}
+
+const EXPIRED_MS = (LIFETIME - 1) * 1000
+const DUE_MS = (LIFETIME - 20) * 1000
+
+const usable = (
+  freshened: Awaited<ReturnType<ReturnType<typeof createRefreshMachine>['freshen']>>,
+) => {
+  if (freshened.kind !== 'usable') throw new Error(`ended: ${freshened.reason}`)
+  return freshened.open.session
+}
+
+const codeOf = async (promise: Promise<unknown>): Promise<string> => {
+  try {
+    await promise
+    return 'none'
+  } catch (thrown) {
+    return thrown instanceof GatewayError ? thrown.code : 'other'
+  }
+}
+
+const deferred = <T>() => {
+  let resolve: (value: T) => void = () => {}
+  const promise = new Promise<T>((settle) => {
+    resolve = settle
+  })
+  return { promise, resolve }
+}
+
+test('a fresh token is sent as it is and nothing is asked', async () => {
+  const { machine, open, calls } = await setUp()
+  expect(usable(await machine.freshen(open)).tokens.accessToken).toBe('access-0')
+  expect(calls).toHaveLength(0)
+})
+
+test('a due token goes out at once while one refresh runs behind it', async () => {
+  const { machine, later, calls, clock, answers, granted, reread } = await setUp()
+  const held = deferred<RefreshAnswer>()
+  answers(() => held.promise)
+  const open = await later(DUE_MS)
+  const sent = await Promise.all(Array.from({ length: 20 }, () => machine.freshen(open)))
+  expect(new Set(sent.map((one) => usable(one).tokens.accessToken))).toEqual(new Set(['access-0']))
+  await clock.advance(milliseconds(1))
+  expect(calls).toHaveLength(1)
+  held.resolve(granted(calls[0]!))
+  await machine.settled(milliseconds(1000))
+  expect((await reread()).session.tokens.accessToken).toBe('access-1')
+})
+
+test('50 requests on an expired token make one call and all get its result', async () => {
+  const { machine, later, calls } = await setUp()
+  const open = await later(EXPIRED_MS)
+  const sent = await Promise.all(Array.from({ length: 50 }, () => machine.freshen(open)))
+  expect(new Set(sent.map((one) => usable(one).tokens.accessToken))).toEqual(new Set(['access-1']))
+  expect(calls).toHaveLength(1)
+})
+
+test('two processes on one store make one call; the second adopts the result', async () => {
+  const { machine, machineOn, later, calls, clock, answers, granted } = await setUp()
+  const other = machineOn()
+  const open = await later(EXPIRED_MS)
+  const held = deferred<RefreshAnswer>()
+  answers(() => held.promise)
+  const here = machine.freshen(open)
+  await clock.advance(milliseconds(10))
+  const there = other.freshen(open)
+  await clock.advance(milliseconds(200))
+  held.resolve(granted(calls[0]!))
+  await clock.advance(milliseconds(600))
+  expect(usable(await here).tokens.accessToken).toBe('access-1')
+  expect(usable(await there).tokens.accessToken).toBe('access-1')
+  expect(calls).toHaveLength(1)
+})
+
+test('RFC 6749 §5.2 invalid_grant ends the session once, with a reason', async () => {
+  const { machine, later, answers, ended } = await setUp()
+  answers(() => ({ kind: 'rejected', cause: undefined }))
+  const open = await later(EXPIRED_MS)
+  const results = await Promise.all([machine.freshen(open), machine.freshen(open)])
+  expect(results).toEqual([
+    { kind: 'ended', reason: 'refresh_rejected' },
+    { kind: 'ended', reason: 'refresh_rejected' },
+  ])
+  expect(ended()).toEqual(['refresh_rejected'])
+})
+
+test('invalid_grant after another process moved the record adopts it instead of ending it', async () => {
+  const { machine, later, answers, vault, ended } = await setUp()
+  const open = await later(EXPIRED_MS)
+  answers(async () => {
+    const moved = {
+      ...open.session,
+      generation: 1,
+      tokens: tokenSet(open.session.createdAt + EXPIRED_MS, LIFETIME, { accessToken: 'theirs' }),
+    }
+    await vault.replace(open, moved, 'other-attempt')
+    return { kind: 'rejected', cause: undefined }
+  })
+  expect(usable(await machine.freshen(open)).tokens.accessToken).toBe('theirs')
+  expect(ended()).toEqual([])
+})
+
+test('an unavailable provider keeps the session: the old token while it lives, then 503', async () => {
+  const { machine, later, answers, calls, ended } = await setUp()
+  answers(() => ({
+    kind: 'unavailable',
+    reason: 'status_500',
+    retryAfter: undefined,
+    spent: 'no',
+    cause: undefined,
+  }))
+  const nearlyExpired = await later(EXPIRED_MS)
+  expect(usable(await machine.freshen(nearlyExpired)).tokens.accessToken).toBe('access-0')
+  expect(calls).toHaveLength(1)
+  // Within the pause nobody asks again.
+  await machine.freshen(nearlyExpired)
+  expect(calls).toHaveLength(1)
+  const expired = await later(2_000)
+  expect(await codeOf(machine.freshen(expired))).toBe('provider_unavailable')
+  expect(ended()).toEqual([])
+})
+
+test('Retry-After of the provider is honoured by every replica', async () => {
+  const { machine, machineOn, later, answers, calls } = await setUp()
+  answers(() => ({
+    kind: 'unavailable',
+    reason: 'status_429',
+    retryAfter: seconds(7),
+    spent: 'no',
+    cause: undefined,
+  }))
+  const open = await later(EXPIRED_MS)
+  await machine.freshen(open)
+  const other = machineOn()
+  const expired = await later(2_000)
+  await expect(other.freshen(expired)).rejects.toMatchObject({
+    code: 'provider_unavailable',
+    retryAfterSeconds: 5,
+  })
+  expect(calls).toHaveLength(1)
+  await later(6_000)
+  await codeOf(machine.freshen(expired))
+  expect(calls).toHaveLength(2)
+})
+
+test('a misconfigured client keeps the session and calls the operator', async () => {
+  const { machine, later, answers, events, ended } = await setUp()
+  answers(() => ({ kind: 'misconfigured', reason: 'invalid_client', cause: undefined }))
+  const open = await later(EXPIRED_MS)
+  expect(usable(await machine.freshen(open)).tokens.accessToken).toBe('access-0')
+  expect(events).toContainEqual({
+    type: 'operator_notice',
+    notice: 'provider_misconfigured',
+    detail: 'invalid_client',
+  })
+  expect(ended()).toEqual([])
+})
+
+test('a request waits a bounded time and the refresh goes on without it', async () => {
+  const { machine, later, answers, calls, clock, granted, reread } = await setUp()
+  const held = deferred<RefreshAnswer>()
+  answers(() => held.promise)
+  const open = await later(LIFETIME * 1000)
+  const waiting = codeOf(machine.freshen(open))
+  await clock.advance(milliseconds(2_600))
+  expect(await waiting).toBe('provider_unavailable')
+  held.resolve(granted(calls[0]!))
+  await machine.settled(milliseconds(1000))
+  expect((await reread()).session.tokens.accessToken).toBe('access-1')
+})
+
+test('a logout during a refresh is not undone, and what came back is revoked', async () => {
+  const { machine, later, answers, calls, vault, granted, revoked, ended } = await setUp()
+  const open = await later(EXPIRED_MS)
+  answers(async (request) => {
+    await vault.end(open.ticket.digest, 'logout')
+    return granted(request)
+  })
+  expect(await machine.freshen(open)).toEqual({ kind: 'ended', reason: 'logout' })
+  expect(calls).toHaveLength(1)
+  expect(revoked).toEqual(['refresh-1'])
+  expect(ended()).toEqual(['logout'])
+})
+
+test('a store that fails exactly between answer and write loses nothing', async () => {
+  let down = false
+  const { machine, later, answers, calls, granted, reread, clock, ended } = await setUp({
+    storeFaults: (method) => down && method === 'replace',
+  })
+  answers((request) => {
+    down = true
+    return granted(request)
+  })
+  const open = await later(EXPIRED_MS)
+  // The holder serves its own requests from the result that nobody has stored yet.
+  expect(usable(await machine.freshen(open)).tokens.accessToken).toBe('access-1')
+  expect(usable(await machine.freshen(open)).tokens.accessToken).toBe('access-1')
+  expect((await reread()).session.tokens.accessToken).toBe('access-0')
+  down = false
+  await clock.advance(milliseconds(2_000))
+  expect((await reread()).session.tokens.accessToken).toBe('access-1')
+  expect(calls).toHaveLength(1)
+  expect(ended()).toEqual([])
+})
+
+test('a holder that dies mid-call is waited for, then the old refresh token is spent once', async () => {
+  const { stores, machine, later, clock, calls, answers, open: first } = await setUp()
+  const open = await later(DUE_MS)
+  await stores.lease.take(first.ticket.digest, {
+    owner: 'dead',
+    attemptId: 'dead-attempt',
+    generation: 0,
+    leaseTime: milliseconds(2_000),
+    giveUpTime: milliseconds(7_000),
+  })
+  const flight = machine.freshen(open)
+  await clock.advance(milliseconds(6_000))
+  expect(calls).toHaveLength(0)
+  await clock.advance(milliseconds(2_000))
+  await flight
+  expect(calls).toHaveLength(1)
+
+  const strict = await setUp()
+  await strict.stores.lease.take(strict.open.ticket.digest, {
+    owner: 'dead',
+    attemptId: 'dead-attempt',
+    generation: 0,
+    leaseTime: milliseconds(2_000),
+    giveUpTime: milliseconds(7_000),
+  })
+  strict.answers(() => ({ kind: 'rejected', cause: undefined }))
+  const late = await strict.later(EXPIRED_MS)
+  await strict.machine.freshen(late)
+  expect(strict.ended()).toEqual(['refresh_lost'])
+  void answers
+})
+
+test('a refresh that changes the identity ends the session', async () => {
+  const { machine, later, answers, ended } = await setUp()
+  answers(() => ({ kind: 'identity_changed', reason: 'sub_changed', cause: undefined }))
+  const open = await later(EXPIRED_MS)
+  expect(await machine.freshen(open)).toEqual({ kind: 'ended', reason: 'identity_changed' })
+  expect(ended()).toEqual(['identity_changed'])
+})
+
+test('a forced refresh happens once per session and minute, and adopts what is newer', async () => {
+  const { machine, open, calls, reread, later } = await setUp()
+  const forced = await machine.force(open)
+  expect(forced?.session.tokens.accessToken).toBe('access-1')
+  // Who was sent away with the old token gets the newer one without a call.
+  expect((await machine.force(open))?.session.tokens.accessToken).toBe('access-1')
+  expect(await machine.force(await reread())).toBeUndefined()
+  expect(calls).toHaveLength(1)
+  const minuteLater = await later(61_000)
+  expect((await machine.force(minuteLater))?.session.tokens.accessToken).toBe('access-2')
+})
+
+test('at most so many calls at once; the breaker lets one probe through after its pause', async () => {
+  const { clock } = createTestVault()
+  const slots = createProviderSlots(clock, 2, () => 1)
+  const entered = await Promise.all([slots.enter(wait(0)), slots.enter(wait(0))])
+  const third = slots.enter(wait(100))
+  await clock.advance(milliseconds(150))
+  expect((await third).kind).toBe('closed')
+  for (const entry of entered) if (entry.kind === 'slot') entry.slot.succeeded()
+
+  for (let failure = 0; failure < 5; failure += 1) {
+    const entry = await slots.enter(wait(0))
+    if (entry.kind !== 'slot') throw new Error('expected a slot')
+    entry.slot.failed(undefined)
+  }
+  expect((await slots.enter(wait(0))).kind).toBe('closed')
+  await clock.advance(milliseconds(30_000))
+  const [probe, other] = await Promise.all([slots.enter(wait(0)), slots.enter(wait(0))])
+  expect([probe.kind, other.kind].sort()).toEqual(['closed', 'slot'])
+  if (probe.kind === 'slot') probe.slot.succeeded()
+  expect((await slots.enter(wait(0))).kind).toBe('slot')
+})
+
+const wait = (ms: number): Milliseconds => milliseconds(ms)
