@@ -1,15 +1,23 @@
 /** docker-compose.yml against the realm it imports, the image it builds and the settings it sets. */
 
 import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { loadConfig } from '../../src/config/load.ts'
 import {
   type ComposeService,
   environmentOf,
   readComposeFile,
   repositoryUrl,
 } from './compose-file.ts'
-import { effectiveInstructions, readDockerfile } from './dockerfile.ts'
+import { effectiveInstructions, lastArgument, readDockerfile } from './dockerfile.ts'
 import { readRealmFile } from './realm-file.ts'
+
+/** What the image itself sets. */
+const imageVariables = (target: string): Record<string, string> => {
+  const written = lastArgument(effectiveInstructions(readDockerfile(), target), 'ENV') ?? ''
+  return Object.fromEntries(written.split(' ').map((pair) => pair.split('=', 2)))
+}
 
 const { services } = readComposeFile()
 const { gateway, keycloak, redis, 'demo-api': demoApi } = services
@@ -17,6 +25,16 @@ const each = Object.entries<ComposeService>(services)
 const realm = readRealmFile()
 const [client] = realm.clients
 const stages = readDockerfile()
+
+// As `coatcheck serve` reads them in the container, but for the directory, which only the image has.
+const { config, warnings } = loadConfig({
+  env: {
+    ...imageVariables('gateway'),
+    ...gateway.environment,
+    COATCHECK_SPA: fileURLToPath(new URL('deploy/', repositoryUrl)),
+  },
+  cwd: '/',
+})
 
 const gatewayVariable = (name: string) => environmentOf(gateway, name)
 const mapperConfig = (kind: string) =>
@@ -87,6 +105,27 @@ describe('one issuer for browser, gateway and API', () => {
   })
 })
 
+describe('the gateway’s settings', () => {
+  it('are all known and valid, and the warnings say what only development may do', () => {
+    expect(config.routes.map(({ path, upstream }) => [path, upstream])).toEqual([
+      ['/api', gatewayVariable('COATCHECK_UPSTREAM')],
+    ])
+    expect(warnings.filter((warning) => !warning.includes('index.html'))).toEqual([
+      expect.stringContaining('For development only'),
+      expect.stringContaining('looks invented'),
+    ])
+  })
+
+  it('listen where the ports are published and the health check asks', () => {
+    expect(config.listen).toEqual({ host: '0.0.0.0', port: 3000 })
+    expect(config.operations.listen).toEqual({ host: '0.0.0.0', port: 9090 })
+  })
+
+  it('send the SPA under the strict policy', () => {
+    expect(config.spa).toMatchObject({ kind: 'directory', csp: 'strict' })
+  })
+})
+
 describe('the gateway is the client that the realm knows', () => {
   const publicUrl = gatewayVariable('COATCHECK_PUBLIC_URL')
 
@@ -121,7 +160,8 @@ describe('the gateway is the client that the realm knows', () => {
   })
 
   it('with a stop longer than its own drain', () => {
-    expect(Number.parseInt(gateway.stop_grace_period ?? '', 10)).toBeGreaterThan(25)
+    const { delay, deadline } = config.drain
+    expect(Number.parseInt(gateway.stop_grace_period ?? '', 10)).toBeGreaterThan(delay + deadline)
   })
 })
 
@@ -148,9 +188,10 @@ describe('tokens of the realm', () => {
     expect(realm.refreshTokenMaxReuse).toBe(0)
   })
 
-  it('belong to provider sessions that outlast the gateway’s: 30 min idle, 8 h absolute', () => {
-    expect(realm.ssoSessionIdleTimeout).toBeGreaterThan(30 * 60 + realm.accessTokenLifespan)
-    expect(realm.ssoSessionMaxLifespan).toBeGreaterThan(8 * 3600)
+  it('belong to provider sessions that outlast the gateway’s, idle and absolute', () => {
+    const { idle, absolute } = config.session
+    expect(realm.ssoSessionIdleTimeout).toBeGreaterThan(idle + realm.accessTokenLifespan)
+    expect(realm.ssoSessionMaxLifespan).toBeGreaterThan(absolute)
   })
 
   it.each(['alice', 'bob'])('are had by %s, whose password is the same word', (name) => {
