@@ -1,7 +1,7 @@
 /** Ports of the session vault. Adapters: edges/redis, edges/memory; one contract suite for both. */
 
 import type { EndReason } from '../events.ts'
-import type { EpochMs, Seconds } from '../time.ts'
+import { type EpochMs, epochMs, type Seconds } from '../time.ts'
 import type { SessionDigest } from './session.ts'
 
 /** A sealed session as the store keeps it. The store can read the generation and the deadline, nothing else. */
@@ -24,25 +24,46 @@ export type StoredState =
   | { readonly kind: 'ended'; readonly reason: EndReason; readonly endedAt: EpochMs }
   | { readonly kind: 'absent' }
 
+/** Records and side keys outlive the absolute deadline by this: who comes late learns why the session is over. */
+export const RECORD_GRACE_MS = 600_000
+export const TOMBSTONE_LIFE_MS = 86_400_000
+/** Longer than a holder repeats a write that the store did not confirm. */
+export const WRITTEN_ATTEMPT_LIFE_MS = 900_000
+
+/** When the store forgets a record by itself. */
+export const recordExpiresAt = (absoluteExpiresAt: EpochMs): EpochMs =>
+  epochMs(absoluteExpiresAt + RECORD_GRACE_MS)
+
+/** When it forgets that a session was ended. */
+export const tombstoneExpiresAt = (endedAt: EpochMs, absoluteExpiresAt: EpochMs): EpochMs =>
+  epochMs(Math.min(endedAt + TOMBSTONE_LIFE_MS, recordExpiresAt(absoluteExpiresAt)))
+
 /**
  * Every method is one atomic step on one session and throws `store_unavailable` when the store cannot answer
  * in time; it never answers "absent" for "unknown". Records, tombstones and their side keys expire by
  * themselves 10 minutes after the absolute deadline, tombstones after 24 hours at most.
  */
 export interface SessionStore {
-  /** Writes a new record and its activity. A tombstone under the same digest wins: `ended`. */
+  /**
+   * Writes a new record and its activity. A tombstone under the same digest wins: `ended`. A record that is
+   * there already stays as it is, so that repeating a create that timed out changes nothing: `created`.
+   */
   create(
     digest: SessionDigest,
     record: StoredRecord,
     lastActivityAt: EpochMs,
   ): Promise<'created' | 'ended'>
   load(digest: SessionDigest): Promise<StoredState>
-  /** Remembers activity, recreating that key where it was lost; does nothing for ended or absent sessions. */
+  /**
+   * Remembers activity, recreating that key where it was lost, and never moves it back; does nothing for ended
+   * or absent sessions.
+   */
   touch(digest: SessionDigest, lastActivityAt: EpochMs): Promise<void>
   /**
    * Compare-and-set of a refresh: replaces the record if its generation is still `expectedGeneration`, deletes
-   * the attempt and remembers `attemptId`, so that repeating the very same write answers `replaced` again.
-   * `record.generation` is `expectedGeneration + 1`. Works with or without the lease.
+   * every attempt of that generation and the lease of this one, and remembers `attemptId` for at least 15 minutes, so
+   * that repeating the very same write answers `replaced` again. `record.generation` is `expectedGeneration + 1`.
+   * Works with or without the lease.
    */
   replace(
     digest: SessionDigest,
