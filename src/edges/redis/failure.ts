@@ -1,0 +1,73 @@
+/** What went wrong with Redis, as one stable word for log and metric. The client's errors stop here. */
+
+/** For each reason, what the operator should look at. */
+export const ADVICE = {
+  not_connected: 'There is no connection to Redis yet.',
+  connection_refused: 'Nothing listens at the address of the Redis URL.',
+  name_not_resolved: 'The host name of the Redis URL does not resolve.',
+  connect_timeout: 'The address of the Redis URL does not answer; a firewall may drop the packets.',
+  connection_lost: 'Redis closed the connection.',
+  timeout: 'Redis accepts connections and does not answer in time.',
+  tls_failed:
+    'The TLS handshake with Redis failed; check rediss:// and the certificate authorities.',
+  authentication_refused: 'Redis refuses the user name or password of the Redis URL.',
+  permission_refused: 'The Redis user may not run the commands or touch the keys that are needed.',
+  loading: 'Redis is loading its data.',
+  read_only: 'The Redis server is a replica and takes no writes.',
+  out_of_memory: 'Redis has reached maxmemory and takes no writes.',
+  persistence_failed: 'Redis cannot persist its data and takes no writes.',
+  cluster_down: 'The Redis cluster has no master for the key.',
+  too_many_clients: 'Redis takes no more connections; raise its maxclients.',
+  command_refused: 'Redis refused a command; version 6.2 or later is needed.',
+} as const satisfies Record<string, string>
+
+export type FailureReason = keyof typeof ADVICE
+
+/** By what an error reply begins with, or contains where it passed through a script. */
+const BY_REPLY: Readonly<Record<string, FailureReason>> = {
+  NOAUTH: 'authentication_refused',
+  WRONGPASS: 'authentication_refused',
+  NOPERM: 'permission_refused',
+  LOADING: 'loading',
+  READONLY: 'read_only',
+  MASTERDOWN: 'read_only',
+  NOREPLICAS: 'read_only',
+  OOM: 'out_of_memory',
+  MISCONF: 'persistence_failed',
+  BUSY: 'timeout',
+  CLUSTERDOWN: 'cluster_down',
+  'max number of clients': 'too_many_clients',
+}
+const KNOWN_REPLY = new RegExp(`\\b(?:${Object.keys(BY_REPLY).join('|')})\\b`)
+
+const BY_SYSTEM_CODE: Readonly<Record<string, FailureReason>> = {
+  ECONNREFUSED: 'connection_refused',
+  ENOTFOUND: 'name_not_resolved',
+  EAI_AGAIN: 'name_not_resolved',
+  ETIMEDOUT: 'connect_timeout',
+  EHOSTUNREACH: 'connect_timeout',
+  ENETUNREACH: 'connect_timeout',
+}
+
+/** The client gives its own errors no code: a timeout is known by its text alone (observed, ioredis 6.0). */
+const TIMED_OUT = /^(Command timed out|Socket timeout)/
+
+export const failureReason = (thrown: unknown): FailureReason => {
+  if (!(thrown instanceof Error)) return 'connection_lost'
+  if (thrown.name === 'ReplyError')
+    return BY_REPLY[KNOWN_REPLY.exec(thrown.message)?.[0] ?? ''] ?? 'command_refused'
+  const code = 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : ''
+  if (/^(ERR_TLS|ERR_SSL|EPROTO|CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO)/.test(code))
+    return 'tls_failed'
+  return BY_SYSTEM_CODE[code] ?? (TIMED_OUT.test(thrown.message) ? 'timeout' : 'connection_lost')
+}
+
+/**
+ * The client hangs the command's arguments on its errors, the password of AUTH among them, and Redis repeats
+ * arguments after a comma. What goes to the log is the first clause and nothing more.
+ */
+export const causeWithoutArguments = (thrown: unknown): Error => {
+  if (!(thrown instanceof Error)) return new Error('not an error')
+  const [clause = ''] = thrown.message.split(',', 1)
+  return new Error(`${thrown.name}: ${clause.slice(0, 120)}`)
+}

@@ -1,0 +1,32 @@
+/** The shared stores: sessions, claims and leases on one Redis, for any number of replicas. */
+
+import type { RefreshLease } from '../../credential/refresh-lease.ts'
+import type { OneTimeStore, SessionStore, StoreHealth } from '../../session/session-store.ts'
+import { createRedisConnection, type RedisConnectionOptions } from './connection.ts'
+import { createRedisOneTimeStore } from './one-time-store.ts'
+import { createRedisRefreshLease } from './refresh-lease.ts'
+import { createRedisSessionStore } from './session-store.ts'
+
+export interface RedisStores {
+  readonly sessions: SessionStore
+  readonly once: OneTimeStore
+  readonly lease: RefreshLease
+  readonly health: StoreHealth
+  close(): Promise<void>
+}
+
+/** Connects in the background: a Redis that is down fails calls, never this. */
+export const createRedisStores = (options: RedisConnectionOptions): RedisStores => {
+  const connection = createRedisConnection(options)
+  return {
+    sessions: createRedisSessionStore(connection),
+    once: createRedisOneTimeStore(connection),
+    lease: createRedisRefreshLease(connection),
+    health: {
+      ping: async () => {
+        await connection.run((client) => client.ping())
+      },
+    },
+    close: connection.close,
+  }
+}
