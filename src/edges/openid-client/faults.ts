@@ -1,0 +1,170 @@
+/**
+ * What a failed call to the provider means. The library's errors carry whole answers as their causes, tokens
+ * included, so nothing of them is passed on but words: our reasons, OAuth error codes that we know, a status.
+ */
+
+import { ClientError, ResponseBodyError } from 'openid-client'
+import { GatewayError } from '../../errors.ts'
+import type { EpochMs, Seconds } from '../../time.ts'
+import { seconds } from '../../time.ts'
+import { AnswerTooLarge, NotConnected } from './wire.ts'
+
+export type FaultKind =
+  /** The provider says no to this code or refresh token for good. */
+  | 'rejected'
+  /** It says no to this gateway: credentials, grants, parameters. */
+  | 'configuration'
+  /** A success that cannot be used as one. */
+  | 'unacceptable'
+  /** Not now, or nobody knows. */
+  | 'transient'
+
+export interface Fault {
+  readonly kind: FaultKind
+  /** A stable word such as `timeout`, `status_503`, `invalid_client`. */
+  readonly reason: string
+  /** Whether the provider may have acted on the request all the same. */
+  readonly acted: 'no' | 'unknown'
+  readonly retryAfter: Seconds | undefined
+  /** Fit for a log. */
+  readonly cause: Error
+}
+
+/**
+ * Error codes of a token endpoint: RFC 6749 §5.2, RFC 8707 §2, OIDC Core §3.1.2.6. The provider that wants its
+ * user back, or refuses them, will not honour this grant again; the rest is for the operator.
+ */
+const OAUTH_ERRORS: Readonly<Record<string, FaultKind>> = {
+  invalid_grant: 'rejected',
+  access_denied: 'rejected',
+  interaction_required: 'rejected',
+  login_required: 'rejected',
+  consent_required: 'rejected',
+  invalid_client: 'configuration',
+  invalid_request: 'configuration',
+  invalid_scope: 'configuration',
+  invalid_target: 'configuration',
+  unauthorized_client: 'configuration',
+  unsupported_grant_type: 'configuration',
+  unsupported_token_type: 'configuration',
+  server_error: 'transient',
+  slow_down: 'transient',
+  temporarily_unavailable: 'transient',
+}
+
+const RETRY_AFTER_MAX_SECONDS = 300
+
+export const faultOf = (thrown: unknown, now: EpochMs): Fault => {
+  if (thrown instanceof GatewayError) {
+    const retryAfter = thrown.retryAfterSeconds
+    return fault('transient', thrown.reason ?? thrown.code, 'no', {
+      cause: thrown,
+      ...(retryAfter === undefined ? {} : { retryAfter: seconds(retryAfter) }),
+    })
+  }
+  const answer = answerOf(thrown)
+  if (answer !== undefined && answer.status !== 200) return ofErrorAnswer(thrown, answer, now)
+  if (thrown instanceof ClientError) return ofClientError(thrown)
+  return ofConnection(thrown)
+}
+
+const ofErrorAnswer = (thrown: unknown, answer: Response, now: EpochMs): Fault => {
+  const { status } = answer
+  const retryAfter = retryAfterOf(answer, now)
+  if (status === 429 || status >= 500) {
+    // 429 and 503 turn a request away at the door. A 500 can strike after the token was rotated, and 502 or 504
+    // come from a proxy that knows nothing of the provider behind it.
+    const acted = status === 429 || status === 503 ? 'no' : 'unknown'
+    return fault('transient', `status_${status}`, acted, { retryAfter })
+  }
+  if (thrown instanceof ResponseBodyError) {
+    // A code that we do not know is for a human: no session ends over it.
+    const kind = Object.hasOwn(OAUTH_ERRORS, thrown.error) ? OAUTH_ERRORS[thrown.error] : undefined
+    return kind === undefined
+      ? fault('configuration', 'oauth_error_unknown', 'no')
+      : fault(kind, thrown.error, 'no', { retryAfter })
+  }
+  const kind = status === 401 ? 'configuration' : 'transient'
+  return fault(kind, `status_${status}`, 'no', { retryAfter })
+}
+
+const ofClientError = ({ code, cause }: ClientError): Fault => {
+  switch (code) {
+    case 'OAUTH_TIMEOUT':
+      return fault('transient', 'timeout', 'unknown')
+    case 'OAUTH_ABORT':
+      return fault('transient', 'closed', 'unknown')
+    // What is no JSON object may be an answer cut short.
+    case 'OAUTH_PARSE_ERROR':
+    case 'OAUTH_RESPONSE_IS_NOT_JSON':
+      return fault('transient', 'answer_malformed', 'unknown')
+    case 'OAUTH_INVALID_RESPONSE':
+      return fault('unacceptable', 'answer_invalid', 'unknown')
+    case 'OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED':
+      return fault('unacceptable', `${attributeOf(cause)}_mismatch`, 'unknown')
+    case 'OAUTH_MISSING_SERVER_METADATA':
+    case 'OAUTH_INVALID_SERVER_METADATA':
+    case 'OAUTH_HTTP_REQUEST_FORBIDDEN':
+    case 'OAUTH_REQUEST_PROTOCOL_FORBIDDEN':
+      return fault('configuration', 'endpoint_unusable', 'no')
+    case 'OAUTH_UNSUPPORTED_OPERATION':
+      return fault('unacceptable', 'token_type_unsupported', 'unknown')
+    default:
+      return cause instanceof AnswerTooLarge
+        ? fault('transient', 'answer_too_large', 'unknown')
+        : fault('transient', 'unexpected', 'unknown')
+  }
+}
+
+const ofConnection = (thrown: unknown): Fault => {
+  const cause = thrown instanceof Error ? thrown.cause : undefined
+  if (cause instanceof NotConnected) {
+    return fault('transient', 'connection_refused', 'no', {
+      cause: new Error(`no connection to the provider: ${cause.code}`),
+    })
+  }
+  if (thrown instanceof DOMException && thrown.name === 'TimeoutError') {
+    return fault('transient', 'timeout', 'unknown')
+  }
+  // Reset, closed early, cut short: the request may have arrived.
+  if (thrown instanceof TypeError) return fault('transient', 'network', 'unknown')
+  return fault('transient', 'unexpected', 'unknown')
+}
+
+const fault = (
+  kind: FaultKind,
+  reason: string,
+  acted: Fault['acted'],
+  also: { retryAfter?: Seconds | undefined; cause?: Error } = {},
+): Fault => ({
+  kind,
+  reason,
+  acted,
+  retryAfter: also.retryAfter,
+  cause: also.cause ?? new Error(`the provider's answer: ${reason}`),
+})
+
+/** By shape: with two fetch implementations about, `instanceof Response` is false for good answers. */
+const answerOf = (thrown: unknown): Response | undefined => {
+  if (typeof thrown !== 'object' || thrown === null) return undefined
+  const found = [
+    'response' in thrown ? thrown.response : undefined,
+    'cause' in thrown ? thrown.cause : undefined,
+  ].find((value) => typeof (value as { status?: unknown } | undefined)?.status === 'number')
+  return found as Response | undefined
+}
+
+/** Which member was another than expected: `issuer` of metadata, `sub` of a UserInfo answer. */
+const attributeOf = (cause: unknown): string => {
+  const detail = cause instanceof Error ? cause.cause : cause
+  return (detail as { attribute?: string } | undefined)?.attribute === 'issuer' ? 'issuer' : 'sub'
+}
+
+/** RFC 9110 §10.2.3: seconds or a date. */
+const retryAfterOf = (answer: Response, now: EpochMs): Seconds | undefined => {
+  const value = answer.headers.get('retry-after')?.trim()
+  if (!value) return undefined
+  const wait = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - now) / 1000
+  if (!Number.isFinite(wait)) return undefined
+  return seconds(Math.min(Math.max(Math.ceil(wait), 0), RETRY_AFTER_MAX_SECONDS))
+}
