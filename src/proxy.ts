@@ -20,12 +20,8 @@ import type { Target } from './routing/path.ts'
 import { type Route, upstreamPath } from './routing/route-table.ts'
 import type { TicketRenewal } from './session/ticket-renewal.ts'
 import type { OpenSession, Vault } from './session/vault.ts'
-import {
-  createRequestBody,
-  type ForwardResult,
-  forward,
-  type UpstreamDispatch,
-} from './upstream/forward.ts'
+import { type ForwardResult, forward, type UpstreamDispatch } from './upstream/forward.ts'
+import { createRequestBody } from './upstream/request-body.ts'
 import { type RequestHeaderPolicy, upstreamRequestHeaders } from './upstream/request-headers.ts'
 import {
   downstreamResponseHeaders,
@@ -158,7 +154,8 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
       isInvalidToken(status, rawHeaders) && body.replayable() ? 'discard' : 'pass',
     )
     if (first.kind !== 'discarded') return first
-    const newer = await machine.force(live.open)
+    // Without a store nothing newer can be had: then the upstream is asked again and its 401 passed on.
+    const newer = await machine.force(live.open).catch(() => undefined)
     const second = await attempt(newer ?? live.open)
     rejections.replayed(route.id, second.kind === 'sent' && second.status === 401)
     return second

@@ -85,6 +85,7 @@ export interface RefreshDependencies {
   readonly clock: Clock
   readonly times: RefreshTimes
   readonly emit: Emit
+  readonly notice: (notice: string, detail: string) => void
   readonly random: () => number
   /** Claims of the session after a refresh whose answer had an ID token. */
   readonly claimsFrom: (idTokenClaims: Claims) => Claims
@@ -104,7 +105,8 @@ type Refreshable = OpenSession & {
 }
 
 export const createRefreshMachine = (dependencies: RefreshDependencies): RefreshMachine => {
-  const { vault, lease, provider, slots, clock, times, emit, random, claimsFrom } = dependencies
+  const { vault, lease, provider, slots, clock, times, emit, notice, random, claimsFrom } =
+    dependencies
 
   const flights = new Map<SessionDigest, Promise<Landing>>()
   /** Results the provider gave and the store has not taken yet: this process serves from them. */
@@ -140,11 +142,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
 
   const storeFailure = (thrown: unknown): Landing => {
     if (!(thrown instanceof GatewayError) || thrown.code !== 'store_unavailable')
-      emit({
-        type: 'operator_notice',
-        notice: 'refresh_fault',
-        detail: thrown instanceof Error ? thrown.name : 'unknown',
-      })
+      notice('refresh_fault', thrown instanceof Error ? thrown.name : 'unknown')
     return { outcome: 'unavailable', what: 'store', retryAfter: milliseconds(STORE_RETRY_MS) }
   }
 
@@ -261,7 +259,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
 
       case 'misconfigured': {
         slot.succeeded()
-        emit({ type: 'operator_notice', notice: 'provider_misconfigured', detail: answer.reason })
+        notice('provider_misconfigured', answer.reason)
         const retryAfter = milliseconds(MISCONFIGURED_PAUSE_MS)
         await letGo(digest, owner, retryAfter, 'no')
         return report(open, startedMs, answer.reason, {

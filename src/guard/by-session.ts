@@ -38,6 +38,7 @@ export const createSessionReader = (
   vault: Vault,
   /** This process's id where sessions live in memory; undefined with a shared store. */
   home: string | undefined,
+  notice: (notice: string, detail: string) => void,
 ): SessionReader => {
   const cookie = (header: string | undefined): CookieReading => readCookie(header, cookieName)
   return {
@@ -49,7 +50,13 @@ export const createSessionReader = (
       if (reading.kind === 'ambiguous') return { kind: 'absent', why: 'two_cookies' }
       const opened = await tickets.open(reading.value)
       if (opened.kind !== 'opened') return { kind: 'absent', why: opened.kind }
-      if (opened.ticket.home !== home) return { kind: 'absent', why: 'other_process' }
+      if (opened.ticket.home !== home) {
+        notice(
+          'session_of_another_process',
+          'this session lives in another process’s memory: set COATCHECK_REDIS_URL',
+        )
+        return { kind: 'absent', why: 'other_process' }
+      }
       const state = await vault.load(opened.ticket)
       switch (state.kind) {
         case 'live':

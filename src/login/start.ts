@@ -63,7 +63,6 @@ export interface LoginSettings {
   readonly responseMode: 'query' | 'form_post'
   /** As configured; undefined: chosen by what the provider supports. */
   readonly scope: string | undefined
-  readonly resource: string | undefined
   readonly audience: string | undefined
   readonly authorizationParams: Readonly<Record<string, string>>
 }
@@ -97,6 +96,7 @@ export interface LoginStarterDependencies {
   readonly clock: Clock
   readonly settings: LoginSettings
   readonly consent: ConsentMemory
+  readonly notice: (notice: string, detail: string) => void
 }
 
 /** Whether `prompt=consent` brings this provider to issue a refresh token; learnt once per process. */
@@ -123,11 +123,12 @@ export const transactionSameSite = (responseMode: LoginSettings['responseMode'])
   responseMode === 'form_post' ? 'None' : 'Lax'
 
 export const createLoginStarter = (dependencies: LoginStarterDependencies): LoginStarter => {
-  const { provider, sealer, names, clock, settings, consent } = dependencies
+  const { provider, sealer, names, clock, settings, consent, notice } = dependencies
   return {
     start: async (request) => {
       const facts = await provider.facts()
       const scope = requestedScope(settings.scope, facts)
+      notice('scope', `sign-ins ask for: ${scope}`)
       const asksConsent =
         request.consent === true ||
         (consent.verdict === 'helps' && scope.split(' ').includes('offline_access'))
@@ -150,7 +151,6 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
           ...(asksConsent ? { prompt: 'consent' } : {}),
           ...parameters,
           ...(request.consent === true ? { prompt: 'consent' } : {}),
-          ...(settings.resource === undefined ? {} : { resource: settings.resource }),
           ...(settings.audience === undefined ? {} : { audience: settings.audience }),
         },
       })

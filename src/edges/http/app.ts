@@ -11,7 +11,7 @@ import { asGatewayError, GatewayError } from '../../errors.ts'
 import type { Emit, ObserveExchange } from '../../events.ts'
 import type { ClientAddress } from '../../guard/admission.ts'
 import { isDocumentNavigation } from '../../guard/fetch-metadata.ts'
-import { loginUrl, type ReturnToRules, returnToFromReferer } from '../../login/return-to.ts'
+import { loginUrl, returnToFromReferer } from '../../login/return-to.ts'
 import type { RouteProxy } from '../../proxy.ts'
 import { type ParsedTarget, parseTarget, type Target } from '../../routing/path.ts'
 import { matchRoute, type Route, type RouteTable } from '../../routing/route-table.ts'
@@ -47,12 +47,10 @@ export interface AppDependencies
   readonly observe: ObserveExchange
   readonly clock: Clock
   readonly emit: Emit
-  readonly app: {
+  readonly settings: EndpointDependencies['settings'] & {
     readonly publicOrigin: string
     /** On a loopback public URL developers get told what they would have to guess. */
     readonly loopback: boolean
-    readonly prefix: string
-    readonly returnTo: ReturnToRules
   }
 }
 
@@ -70,14 +68,17 @@ type Destination =
 const UNROUTABLE: Target = { path: '/', rawPath: '/', query: '', encodedSlash: false }
 
 export const createApp = (dependencies: AppDependencies): App => {
-  const { routes, proxy, spa, clientAddress, observe, clock, emit, app } = dependencies
-  const publicHost = new URL(app.publicOrigin).host
+  const { routes, proxy, spa, clientAddress, observe, clock, emit, settings } = dependencies
+  const publicHost = new URL(settings.publicOrigin).host
 
   const problemContext = (exchange: Exchange): ProblemContext => ({
     requestId: exchange.requestId,
     isNavigation: isDocumentNavigation(exchange),
-    login: loginUrl(app.prefix, returnToFromReferer(exchange.header('referer'), app.returnTo)),
-    expectedOrigin: app.loopback ? app.publicOrigin : undefined,
+    login: loginUrl(
+      settings.prefix,
+      returnToFromReferer(exchange.header('referer'), settings.returnTo),
+    ),
+    expectedOrigin: settings.loopback ? settings.publicOrigin : undefined,
   })
 
   const foreignOrigins = new Set<string>()
@@ -92,13 +93,13 @@ export const createApp = (dependencies: AppDependencies): App => {
       ...(error.note === undefined ? {} : { note: error.note }),
       ...(error.cause === undefined ? {} : { cause: error.cause }),
     })
-    if (!app.loopback || error.code !== 'csrf_rejected' || error.note === undefined) return
+    if (!settings.loopback || error.code !== 'csrf_rejected' || error.note === undefined) return
     if (foreignOrigins.has(error.note) || foreignOrigins.size >= FOREIGN_ORIGINS_MAX) return
     foreignOrigins.add(error.note)
     emit({
       type: 'operator_notice',
       notice: 'origin_mismatch',
-      detail: `${error.note}; expected ${app.publicOrigin}: open that address, or set COATCHECK_PUBLIC_URL`,
+      detail: `${error.note}; expected ${settings.publicOrigin}: open that address, or set COATCHECK_PUBLIC_URL`,
     })
   }
 
@@ -120,7 +121,8 @@ export const createApp = (dependencies: AppDependencies): App => {
     hostname: publicHost,
   })
 
-  const isBelowPrefix = (path: string) => path === app.prefix || path.startsWith(`${app.prefix}/`)
+  const isBelowPrefix = (path: string) =>
+    path === settings.prefix || path.startsWith(`${settings.prefix}/`)
 
   const checked = (parsed: ParsedTarget): Target => {
     if (parsed.kind === 'invalid')
@@ -152,7 +154,7 @@ export const createApp = (dependencies: AppDependencies): App => {
       case 'route': {
         const outcome = await proxy(exchange, destination.route)
         if (outcome.kind === 'login')
-          send(req, res, seeOther(loginUrl(app.prefix, outcome.returnTo)), requestId)
+          send(req, res, seeOther(loginUrl(settings.prefix, outcome.returnTo)), requestId)
         if (outcome.kind === 'same_site_page')
           send(req, res, sameSitePage(`${target.rawPath}${target.query}`), requestId)
         return
@@ -170,8 +172,8 @@ export const createApp = (dependencies: AppDependencies): App => {
 
   /** A developer who opens 127.0.0.1 or another port would sign in on one host and call on another. */
   const toPublicUrl = ({ req, target }: Exchange): Reply | undefined =>
-    app.loopback && req.headers.host !== undefined && req.headers.host !== publicHost
-      ? reply(307, [['location', `${app.publicOrigin}${target.rawPath}${target.query}`]])
+    settings.loopback && req.headers.host !== undefined && req.headers.host !== publicHost
+      ? reply(307, [['location', `${settings.publicOrigin}${target.rawPath}${target.query}`]])
       : undefined
 
   const begin = (req: IncomingMessage, res: ServerResponse, target: Target): Exchange => ({
@@ -228,8 +230,8 @@ export const createApp = (dependencies: AppDependencies): App => {
   const refusedUpgrade = (requestId: string): ProblemContext => ({
     requestId,
     isNavigation: false,
-    login: loginUrl(app.prefix, undefined),
-    expectedOrigin: app.loopback ? app.publicOrigin : undefined,
+    login: loginUrl(settings.prefix, undefined),
+    expectedOrigin: settings.loopback ? settings.publicOrigin : undefined,
   })
 
   return { listener, upgrade }

@@ -24,6 +24,7 @@ const setUp = async (options: { storeFaults?: (method: keyof SessionStore) => bo
   const vault = base.vaultOn(faulty)
   const calls: RefreshRequest[] = []
   const revoked: string[] = []
+  const notices: [string, string][] = []
   let answer: (request: RefreshRequest) => Promise<RefreshAnswer> | RefreshAnswer = (request) =>
     granted(request)
 
@@ -57,6 +58,7 @@ const setUp = async (options: { storeFaults?: (method: keyof SessionStore) => bo
       clock,
       times: refreshTimes(seconds(5)),
       emit,
+      notice: (notice, detail) => void notices.push([notice, detail]),
       random: () => 1,
       claimsFrom: (claims) => claims,
     })
@@ -81,6 +83,7 @@ const setUp = async (options: { storeFaults?: (method: keyof SessionStore) => bo
     reread,
     calls,
     revoked,
+    notices,
     machine: machineOn(),
     machineOn,
     granted,
@@ -238,15 +241,11 @@ test('Retry-After of the provider is honoured by every replica', async () => {
 })
 
 test('a misconfigured client keeps the session and calls the operator', async () => {
-  const { machine, later, answers, events, ended } = await setUp()
+  const { machine, later, answers, notices, ended } = await setUp()
   answers(() => ({ kind: 'misconfigured', reason: 'invalid_client', cause: undefined }))
   const open = await later(EXPIRED_MS)
   expect(usable(await machine.freshen(open)).tokens.accessToken).toBe('access-0')
-  expect(events).toContainEqual({
-    type: 'operator_notice',
-    notice: 'provider_misconfigured',
-    detail: 'invalid_client',
-  })
+  expect(notices).toEqual([['provider_misconfigured', 'invalid_client']])
   expect(ended()).toEqual([])
 })
 

@@ -1,0 +1,328 @@
+/** The composition root: names every adapter once and hands each room the few settings it needs. */
+
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, RequestListener } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { isLoopback } from './config/addresses.ts'
+import type { Config } from './config/config.ts'
+import { createProviderSlots } from './credential/provider-slots.ts'
+import { createRefreshMachine, refreshTimes } from './credential/refresh.ts'
+import type { RefreshLease } from './credential/refresh-lease.ts'
+import { createRejectionWatch } from './credential/rejection-watch.ts'
+import { createApp } from './edges/http/app.ts'
+import { createOperations } from './edges/http/operations.ts'
+import { createSpaFiles } from './edges/http/spa-files.ts'
+import { createSpaUpstream } from './edges/http/spa-upstream.ts'
+import { createMemoryStores } from './edges/memory/stores.ts'
+import { createOpenIdProvider } from './edges/openid-client/provider.ts'
+import { storeNamespace } from './edges/redis/keys.ts'
+import { createRedisStores } from './edges/redis/stores.ts'
+import { createLogger, type Logger } from './edges/telemetry/logger.ts'
+import { createMetrics } from './edges/telemetry/metrics.ts'
+import { createUpstreamDispatch } from './edges/upstream/dispatcher.ts'
+import type { Emit } from './events.ts'
+import { createAdmission } from './guard/admission.ts'
+import { createSessionReader } from './guard/by-session.ts'
+import { createSameOriginGuard } from './guard/same-origin.ts'
+import { createCallback } from './login/callback.ts'
+import { allowedClaims, DEFAULT_CLAIMS } from './login/claims.ts'
+import { type ConsentMemory, createLoginStarter } from './login/start.ts'
+import { createLogout } from './logout/logout.ts'
+import { createProxy } from './proxy.ts'
+import { createClientAddress } from './routing/client-address.ts'
+import { compileRoutes, type Route } from './routing/route-table.ts'
+import { createKeyRing } from './session/key-ring.ts'
+import { createRecordSealer } from './session/record.ts'
+import { createSealer } from './session/seal.ts'
+import { COOKIE_NAME_PREFIX, cookieNames, type SameSite } from './session/session-cookie.ts'
+import type { OneTimeStore, SessionStore, StoreHealth } from './session/session-store.ts'
+import { createTicketSealer } from './session/ticket.ts'
+import { createTicketRenewal } from './session/ticket-renewal.ts'
+import { createVault } from './session/vault.ts'
+import { type Clock, milliseconds, systemClock } from './time.ts'
+import { requestHeaderPolicy } from './upstream/request-headers.ts'
+import { responseHeaderPolicy } from './upstream/response-headers.ts'
+
+export interface Gateway {
+  /** Serves browsers: the gateway's endpoints, the routes and the SPA. */
+  readonly listener: RequestListener
+  /** WebSocket handshakes of the same server. */
+  readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
+  /** `/livez`, `/readyz`, `/metrics`: for a listener that the public cannot reach. */
+  readonly operations: RequestListener
+  /** Resolves when requests can be taken; provider and store may still be down. */
+  ready(): Promise<void>
+  /** From now on `/readyz` answers 503. */
+  drain(): void
+  /** Waits for refreshes and unwritten results, then ends every connection of the gateway's own. */
+  close(): Promise<void>
+}
+
+export interface GatewayOptions {
+  readonly clock?: Clock
+  readonly logger?: Logger
+  /** Jitter of pauses; between 0 and 1. */
+  readonly random?: () => number
+}
+
+interface Stores {
+  readonly sessions: SessionStore
+  readonly once: OneTimeStore
+  readonly lease: RefreshLease
+  readonly health: StoreHealth
+  close(): Promise<void>
+}
+
+const SAME_SITE: Readonly<Record<Config['session']['sameSite'], SameSite>> = {
+  strict: 'Strict',
+  lax: 'Lax',
+}
+
+export const createGateway = (config: Config, options: GatewayOptions = {}): Gateway => {
+  const clock = options.clock ?? systemClock
+  const random = options.random ?? Math.random
+  const logger = options.logger ?? createLogger({ level: config.logging.level })
+  const metrics = createMetrics()
+  const emit: Emit = (event) => {
+    logger.emit(event)
+    metrics.emit(event)
+  }
+  const { notice } = logger
+  const instanceId = randomUUID()
+
+  const { publicUrl, prefix, session } = config
+  const loopback = isLoopback(new URL(publicUrl).hostname)
+  const returnTo = { publicOrigin: publicUrl, prefix }
+  const names = cookieNames(publicUrl, loopback)
+  const sessionSameSite = SAME_SITE[session.sameSite]
+  const cookieMaxAge = session.persistent ? session.absolute : undefined
+  const claimPaths = [...DEFAULT_CLAIMS, ...config.user.claims]
+
+  const secrets = config.secret?.current ?? [randomUUID() + randomUUID()]
+  const ring = { current: createKeyRing(secrets) }
+  const stopFollowing = config.secret?.subscribe((changed) => {
+    ring.current = createKeyRing(changed)
+  })
+
+  const stores: Stores =
+    config.redis.url === undefined
+      ? createMemoryStores({ clock, sessionsMax: session.memoryMax, notice })
+      : createRedisStores({
+          url: config.redis.url.current,
+          namespace: config.redis.namespace ?? storeNamespace(config.issuer, config.clientId),
+          commandTimeout: config.redis.commandTimeout,
+          connectTimeout: config.redis.connectTimeout,
+          notice,
+        })
+  const home = config.redis.url === undefined ? instanceId : undefined
+
+  const provider = createOpenIdProvider({
+    issuer: config.issuer,
+    clientId: config.clientId,
+    clientSecret: config.clientSecret,
+    clientAuthentication: config.provider.clientAuthentication,
+    timeout: config.provider.timeout,
+    tokenTimeout: config.provider.tokenTimeout,
+    ...(config.provider.connectTo === undefined ? {} : { connectTo: config.provider.connectTo }),
+    ...(config.resource === undefined ? {} : { resource: config.resource }),
+    idTokenAlgorithms: config.provider.idTokenAlgorithms,
+    clock,
+    notice,
+  })
+
+  const sealer = createSealer(ring)
+  const tickets = createTicketSealer(sealer, ring, session.absolute, clock)
+  const records = createRecordSealer(ring)
+  const vault = createVault({
+    store: stores.sessions,
+    records,
+    ring,
+    clock,
+    lifetimes: { idle: session.idle, absolute: session.absolute },
+    emit,
+    home,
+  })
+  const renewal = createTicketRenewal(ring, tickets, vault, {
+    name: names.session,
+    sameSite: sessionSameSite,
+    maxAge: cookieMaxAge,
+  })
+  const sessions = createSessionReader(names.session, tickets, vault, home, notice)
+  const machine = createRefreshMachine({
+    vault,
+    lease: stores.lease,
+    provider,
+    slots: createProviderSlots(clock, config.provider.concurrency, random),
+    clock,
+    times: refreshTimes(config.provider.tokenTimeout),
+    emit,
+    notice,
+    random,
+    claimsFrom: (claims) => allowedClaims(claims, claimPaths),
+  })
+
+  const consent: ConsentMemory = { verdict: 'unknown' }
+  const redirectUri = `${publicUrl}${prefix}/callback`
+  const { responseMode } = config.provider
+  const starter = createLoginStarter({
+    provider,
+    sealer,
+    names,
+    clock,
+    consent,
+    notice,
+    settings: {
+      redirectUri,
+      responseMode,
+      scope: config.scope,
+      audience: config.audience,
+      authorizationParams: config.authorizationParams,
+    },
+  })
+  const callback = createCallback({
+    provider,
+    sealer,
+    tickets,
+    vault,
+    once: stores.once,
+    starter,
+    names,
+    emit,
+    consent,
+    notice,
+    settings: {
+      redirectUri,
+      responseMode,
+      claims: claimPaths,
+      requirements: config.signIn.require,
+      sessionSameSite,
+      cookieMaxAge,
+    },
+  })
+  const logout = createLogout({
+    provider,
+    vault,
+    once: stores.once,
+    records,
+    sealer,
+    names,
+    emit,
+    settings: {
+      prefix,
+      postLogoutRedirectUri: `${publicUrl}${prefix}/logged-out`,
+      sessionSameSite,
+    },
+  })
+
+  const admission = createAdmission(clock)
+  const guard = createSameOriginGuard({ publicOrigin: publicUrl, mode: config.csrf })
+  const dispatch = createUpstreamDispatch()
+  const routes = compileRoutes(config.routes)
+  const headerSettings = { publicUrl, ownCookiePrefix: COOKIE_NAME_PREFIX, instanceId }
+  const proxy = createProxy({
+    guard,
+    admission,
+    sessions,
+    vault,
+    renewal,
+    machine,
+    rejections: createRejectionWatch(clock, notice),
+    dispatch,
+    requestPolicy: perRoute(routes.routes, (route) => requestHeaderPolicy(route, headerSettings)),
+    responsePolicy: perRoute(routes.routes, (route) => responseHeaderPolicy(route, headerSettings)),
+  })
+
+  const clientAddressOf = createClientAddress(config.trustedProxies)
+  const app = createApp({
+    admission,
+    guard,
+    sessions,
+    tickets,
+    renewal,
+    starter,
+    callback,
+    logout,
+    names,
+    clock,
+    emit,
+    routes,
+    proxy,
+    spa: spaFrom(config, dispatch),
+    observe: metrics.observeExchange,
+    clientAddress: (req) => {
+      const peer = req.socket.remoteAddress ?? ''
+      const forwardedFor = req.headers['x-forwarded-for']
+      const joined = Array.isArray(forwardedFor) ? forwardedFor.join(',') : forwardedFor
+      const address = clientAddressOf(peer, joined)
+      const shared = joined !== undefined && address === clientAddressOf(peer, undefined)
+      if (shared)
+        notice(
+          'untrusted_forwarding',
+          'forwarding headers come from a peer outside COATCHECK_TRUSTED_PROXIES and are ignored',
+        )
+      return { address, shared }
+    },
+    settings: {
+      prefix,
+      returnTo,
+      responseMode,
+      loginErrors: config.login.errors,
+      idle: session.idle,
+      sessionSameSite,
+      publicOrigin: publicUrl,
+      loopback,
+    },
+  })
+
+  let state: 'starting' | 'serving' | 'draining' = 'starting'
+  const operations = createOperations({
+    state: () => state,
+    store: () =>
+      stores.health.ping().then(
+        () => 'ok' as const,
+        () => 'unavailable' as const,
+      ),
+    provider: () => (provider.knownFacts() === undefined ? 'unknown' : 'ok'),
+    readiness: config.operations.readiness,
+    metrics,
+  })
+
+  return {
+    listener: app.listener,
+    upgrade: app.upgrade,
+    operations,
+    ready: async () => {
+      // Discovery begins now, so that the first sign-in does not wait for it; nothing here waits for it.
+      provider.facts().catch(() => {
+        // The provider is down; its adapter has said so, and goes on trying.
+      })
+      state = 'serving'
+    },
+    drain: () => {
+      state = 'draining'
+    },
+    close: async () => {
+      state = 'draining'
+      await machine.settled(milliseconds(config.drain.deadline * 1000))
+      stopFollowing?.()
+      await Promise.all([provider.close(), dispatch.close(), stores.close()])
+    },
+  }
+}
+
+const perRoute = <T>(routes: readonly Route[], make: (route: Route) => T) => {
+  const made = new Map(routes.map((route) => [route, make(route)]))
+  return (route: Route): T => {
+    const policy = made.get(route)
+    if (policy === undefined) throw new TypeError('every route of the table has its policy')
+    return policy
+  }
+}
+
+const spaFrom = (config: Config, dispatch: ReturnType<typeof createUpstreamDispatch>) => {
+  const { spa, publicUrl } = config
+  if (spa === undefined) return undefined
+  return spa.kind === 'directory'
+    ? createSpaFiles({ directory: spa.directory, csp: spa.csp, publicUrl })
+    : createSpaUpstream({ origin: spa.origin, publicUrl, dispatch })
+}
