@@ -161,3 +161,6 @@ export const foreignCookieName: Form<string> = matching(
   'must be a cookie name other than the gateway’s own (__Host-Http-coatcheck…)',
   /^(?!__host-http-coatcheck)[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/i,
 )
+
+export const hostPortText = ({ host, port }: HostPort): string =>
+  host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`

@@ -6,7 +6,7 @@ import { type Form, matching, text } from './forms.ts'
 /** VSCHAR, RFC 6749 Appendix A. */
 export const clientId: Form<string> = matching(
   'text',
-  'must be 1 to 512 visible ASCII characters',
+  'must be 1 to 512 ASCII characters without control characters',
   /^[\x20-\x7e]{1,512}$/,
 )
 
@@ -42,7 +42,7 @@ export const resource: Form<string> = text(
 
 export const audience: Form<string> = matching(
   'text',
-  'must be 1 to 2000 visible ASCII characters',
+  'must be 1 to 2000 ASCII characters without blanks and control characters',
   /^[\x21-\x7e]{1,2000}$/,
 )
 

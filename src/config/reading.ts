@@ -6,7 +6,7 @@ import { nearest } from './nearest.ts'
 import type { Problem } from './problems.ts'
 import type { Readable } from './rules.ts'
 import { aboutSetting, ROUTES_MAX, type Settings, settingsSchema } from './schema.ts'
-import { insideOf, SETTING_BY_PATH, type Shape } from './settings.ts'
+import { insideOf, SETTING_BY_PATH, type Shape, SPA_LOCATIONS } from './settings.ts'
 import type { WrittenVariable } from './variables.ts'
 
 export interface Reading {
@@ -132,8 +132,6 @@ export const writtenValue = (
   return content ?? undefined
 }
 
-const SPA_LOCATIONS = ['directory', 'upstream'] as const
-
 /** Where the app is, is one decision: a variable that makes it overrides whichever of the two the file has. */
 const fileContent = (
   file: ConfigFile | undefined,
@@ -143,7 +141,7 @@ const fileContent = (
   if (typeof content !== 'object' || content === null || !('spa' in content)) return content
   const { spa } = content
   if (typeof spa !== 'object' || spa === null || Array.isArray(spa)) return content
-  if (!SPA_LOCATIONS.some((location) => variables.has(`spa.${location}`))) return content
+  if (!SPA_LOCATIONS.some((path) => variables.has(path))) return content
   const { directory, upstream, ...rest } = spa as Record<string, unknown>
   return { ...content, spa: rest }
 }

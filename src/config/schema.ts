@@ -47,16 +47,17 @@ import { secretRing } from './secrets.ts'
 export interface About {
   readonly form: Form<unknown>
   readonly sentence: string
+  readonly required?: true
   /** The default as it would be written; undefined where the setting has none. */
   readonly default?: unknown
   /** In words, where the default is worked out from something else. */
   readonly defaultInWords?: string
 }
 
-const about = new Map<z.ZodType, About>()
+const about = new Map<z.core.$ZodType, About>()
 
 /** Undefined for groups of settings. */
-export const aboutSetting = (schema: z.ZodType): About | undefined => about.get(schema)
+export const aboutSetting = (schema: z.core.$ZodType): About | undefined => about.get(schema)
 
 const described = <S extends z.ZodType>(schema: S, facts: About): S => {
   const setting = schema.describe(facts.sentence)
@@ -64,7 +65,8 @@ const described = <S extends z.ZodType>(schema: S, facts: About): S => {
   return setting
 }
 
-const required = <T>(form: Form<T>, sentence: string) => described(form.schema, { form, sentence })
+const required = <T>(form: Form<T>, sentence: string) =>
+  described(form.schema, { form, sentence, required: true })
 
 const optional = <T>(form: Form<T>, sentence: string, defaultInWords?: string) =>
   described(form.schema.optional(), {
@@ -197,7 +199,8 @@ export const settingsSchema = group({
   ),
   upstream: optional(
     upstream,
-    'Origin, and optional base path, that gets the requests of `apiPaths`; required unless the file has `routes`.',
+    'Origin, and optional base path, that gets the requests of `apiPaths`.',
+    'required, unless the file has `routes`',
   ),
   apiPaths: defaulted(
     set(path, { itemsMin: 1 }),
@@ -211,7 +214,8 @@ export const settingsSchema = group({
   ),
   secret: optional(
     secretRing,
-    'Key ring that seals cookies and sessions: the first seals, all open; required except in `demo`. Read again while running when it comes from a file.',
+    'Key ring that seals cookies and sessions: the first seals, all open. Read again while running when it comes from a file.',
+    'required, except in `demo`',
   ),
   redis: group({
     url: optional(
