@@ -14,7 +14,7 @@ import {
   type WhoAmI,
 } from './panels.ts'
 import { readSession, type SignedIn, signIn, signOut } from './session.ts'
-import { endedView, signedOutView, unavailableView } from './views.ts'
+import { endedView, signedInView, signedOutView, unavailableView } from './views.ts'
 
 const SESSION_EVERY_MS = 15_000
 const WHOAMI_EVERY_MS = 3_000
@@ -139,13 +139,11 @@ const showSignedIn = (state: SignedIn): void => {
   const onSignOut = async () => {
     settle(await signOut())
   }
-  const heading = document.createElement('h1')
-  heading.tabIndex = -1
-  heading.textContent = `Good to see you, ${state.user.given_name ?? state.user.name ?? state.user.sub}`
-  const main = document.createElement('main')
-  main.className = 'panels'
-  main.append(heading, freshness.root, who.root, api.root, proof.root)
-  showPage(topBar(state.user, onSignOut), notice.root, main)
+  showPage(
+    topBar(state.user, onSignOut),
+    notice.root,
+    signedInView(state.user, [freshness.root, api.root], [who.root, proof.root]),
+  )
 
   every(1_000, ended.signal, () => who.show(remaining(deadlines)))
   every(SESSION_EVERY_MS, ended.signal, askSession)

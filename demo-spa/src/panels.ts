@@ -22,15 +22,10 @@ export interface Item {
   readonly title: string
 }
 
-const panel = (
-  title: string,
-  about: string,
-  size: 'wide' | 'narrow',
-  ...children: (Node | string)[]
-): HTMLElement =>
+const panel = (title: string, about: string, ...children: (Node | string)[]): HTMLElement =>
   el(
     'section',
-    { class: `panel ${size}`, 'aria-label': title },
+    { class: 'panel', 'aria-label': title },
     el('h2', {}, title),
     el('p', { class: 'about' }, about),
     ...children,
@@ -78,7 +73,6 @@ export const sessionPanel = (user: User): Panel<SignedIn['session']> => {
     root: panel(
       'Who am I',
       'What GET /bff/session says of you. Asking it never extends the session.',
-      'narrow',
       el('dl', { class: 'facts' }, ...facts),
       el('div', { class: 'meters' }, total.root, idle.root),
     ),
@@ -129,7 +123,6 @@ export const freshnessPanel = (onToggle: (asking: boolean) => void): Panel<WhoAm
     root: panel(
       'Fresh tokens, unseen',
       'The API reports the token of each call by a fingerprint. Here it lives for a few seconds only.',
-      'wide',
       el('p', { class: 'count' }, count, countLabel),
       chips,
       life.root,
@@ -219,7 +212,6 @@ export const apiPanel = (actions: ApiActions): Panel<ApiNews> => {
     root: panel(
       'Call the API',
       'Plain fetch on this origin. The gateway adds the token; the API really verifies it.',
-      'wide',
       list,
       form,
       el(
@@ -278,7 +270,6 @@ export const proofPanel = (): Panel<Observed> => {
     root: panel(
       'Nothing to steal here',
       'Everything that a script on this page could read, looked through for tokens.',
-      'narrow',
       list,
       el('details', {}, el('summary', {}, 'Every response header this page was shown'), headers),
     ),

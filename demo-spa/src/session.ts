@@ -5,7 +5,7 @@ import { call, type Outcome } from './api.ts'
 export interface User {
   readonly sub: string
   readonly name?: string
-  readonly email?: string
+  readonly given_name?: string
   readonly [claim: string]: unknown
 }
 

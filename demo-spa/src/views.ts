@@ -2,6 +2,7 @@
 
 import type { Problem } from './api.ts'
 import { el } from './dom.ts'
+import type { User } from './session.ts'
 
 export const signedOutView = (onSignIn: () => void): HTMLElement =>
   el(
@@ -48,6 +49,19 @@ const ticket = (): HTMLElement =>
       el('span', { class: 'ticket-label' }, 'Keep this half'),
     ),
     el('div', { class: 'ticket-stub' }, el('span', {}, '0417')),
+  )
+
+export const signedInView = (
+  user: User,
+  wideColumn: HTMLElement[],
+  narrowColumn: HTMLElement[],
+): HTMLElement =>
+  el(
+    'main',
+    { class: 'panels' },
+    el('h1', { tabindex: -1 }, `Good to see you, ${user.given_name ?? user.name ?? user.sub}`),
+    el('div', { class: 'column' }, ...wideColumn),
+    el('div', { class: 'column' }, ...narrowColumn),
   )
 
 export const endedView = (problem: Problem, onSignIn: () => void): HTMLElement =>
