@@ -169,9 +169,9 @@ const isAllowedSetCookie = (value: string, policy: ResponseHeaderPolicy): boolea
   if (policy.setCookies.size === 0) return false
   const [pair = '', ...attributes] = value.split(';')
   const name = pair.slice(0, Math.max(pair.indexOf('='), 0)).trim()
-  if (!policy.setCookies.has(name) || name.toLowerCase().startsWith(policy.ownCookiePrefix)) {
-    return false
-  }
+  // A nameless cookie is sent back as its bare value, which may look like another cookie's name and value.
+  if (name === '' || !policy.setCookies.has(name)) return false
+  if (name.toLowerCase().startsWith(policy.ownCookiePrefix)) return false
   return !attributes.some((attribute) => /^\s*domain\s*(?:=|$)/i.test(attribute))
 }
 
