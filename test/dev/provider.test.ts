@@ -248,6 +248,33 @@ describe('signing in', () => {
     })
   })
 
+  test('RFC 7636 §4.4.1: a request without code_challenge is refused', async () => {
+    const config = await relyingParty(await start())
+    const parameters = { redirect_uri: callback, scope: 'openid' }
+    await expect(client.buildAuthorizationUrlWithPAR(config, parameters)).rejects.toMatchObject({
+      error: 'invalid_request',
+    })
+    const page = await createBrowser().navigate(
+      client.buildAuthorizationUrl(config, parameters).href,
+    )
+    expect(new URL(page.url).searchParams.get('error')).toBe('invalid_request')
+  })
+
+  test('a wrong client secret is invalid_client', async () => {
+    const provider = await start()
+    const config = await client.discovery(
+      new URL(provider.issuer),
+      'spa',
+      {},
+      client.ClientSecretBasic('not the secret'),
+      { execute: [client.allowInsecureRequests] },
+    )
+    await expect(client.refreshTokenGrant(config, 'any')).rejects.toMatchObject({
+      status: 401,
+    })
+    expect(provider.tokenRequests()).toMatchObject([{ status: 401, error: 'invalid_client' }])
+  })
+
   test('a client registered later signs in as well', async () => {
     const provider = await start({ clients: [] })
     await provider.registerClient(apiClient)
