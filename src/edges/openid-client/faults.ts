@@ -85,7 +85,8 @@ const ofErrorAnswer = (thrown: unknown, answer: Response, now: EpochMs): Fault =
       : fault(kind, thrown.error, 'no', { retryAfter })
   }
   const kind = status === 401 ? 'configuration' : 'transient'
-  return fault(kind, `status_${status}`, 'no', { retryAfter })
+  // A 2xx that is not 200 is some kind of success.
+  return fault(kind, `status_${status}`, status < 300 ? 'unknown' : 'no', { retryAfter })
 }
 
 const ofClientError = ({ code, cause }: ClientError): Fault => {
