@@ -34,14 +34,14 @@ export const formsOf = (html: string): readonly HtmlForm[] =>
     }
   })
 
-/** Target of `<meta http-equiv="refresh">`, if the page goes there within five seconds. */
+/** Target of `<meta http-equiv="refresh">`, empty for the page itself, if it comes within five seconds. */
 export const metaRefreshOf = (html: string): string | undefined => {
   for (const { attributes } of tags(html, 'meta')) {
     if (attributes.get('http-equiv')?.toLowerCase() !== 'refresh') continue
-    const parts = /^\s*(\d+)[^;,]*[;,]\s*(?:url\s*=\s*)?["']?(.*?)["']?\s*$/is.exec(
+    const parts = /^\s*(\d+)[^;,]*(?:[;,]\s*(?:url\s*=\s*)?["']?(.*?)["']?)?\s*$/is.exec(
       attributes.get('content') ?? '',
     )
-    if (parts && Number(parts[1]) <= 5) return parts[2]
+    if (parts && Number(parts[1]) <= 5) return parts[2] ?? ''
   }
   return undefined
 }
