@@ -33,7 +33,7 @@ const parseYaml = (
   text: string,
   source: string,
 ): { readonly content: unknown; readonly problems: readonly Problem[] } => {
-  const document = parseDocument(text, { uniqueKeys: true, prettyErrors: true, logLevel: 'silent' })
+  const document = parseDocument(text, { resolveKnownTags: false, logLevel: 'error' })
   const problems = [...document.errors, ...document.warnings].map((error): Problem => {
     const place = error.linePos?.[0]
     const where = place === undefined ? '' : ` in line ${place.line}, column ${place.col}`

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path'
 import { type Config, configFrom, type WatchedSettings } from './config.ts'
 import { readConfigFile } from './config-file.ts'
 import { isReadable } from './files.ts'
-import { ConfigError } from './problems.ts'
+import { ConfigError, NOT_SET } from './problems.ts'
 import { type Reading, readSettings, writtenValue } from './reading.ts'
 import { type BrokenRule, brokenRules, warningsFor } from './rules.ts'
 import type { Settings } from './schema.ts'
@@ -42,32 +42,37 @@ export interface LoadedConfig {
   readonly followedFiles: readonly FollowedFile[]
 }
 
-type Variables = ReadonlyMap<string, WrittenVariable>
-
 /** Throws ConfigError. */
 export const loadConfig = (options: LoadOptions): LoadedConfig => {
   const { env, cwd, profile = 'serve' } = options
   const named = options.configFile ?? (env[CONFIG_FILE_VARIABLE] || undefined)
   const file = named === undefined && profile === 'demo' ? undefined : readConfigFile(named, cwd)
-  const { byPath: variables, problems: variableProblems } = readVariables(env)
+  const variables = readVariables(env)
   const reading = readSettings(file, variables)
-  const spa = locateSpa(reading, variables.has('spa.directory') ? cwd : (file?.directory ?? cwd))
+  const spa = locateSpa(
+    reading,
+    variables.byPath.has('spa.directory') ? cwd : (file?.directory ?? cwd),
+  )
   const broken = [
     ...brokenRules(reading.settings, reading.isSet),
     ...(profile === 'serve' && !reading.isSet('secret') ? RING_REQUIRED : []),
     ...spa.broken,
   ]
+  // Whatever is missing may well stand in the file that could not be read.
+  const fileProblems = file?.problems ?? []
   const problems = [
-    ...(file?.problems ?? []),
-    ...variableProblems,
-    ...reading.problems,
-    ...broken.map(({ setting, rule }) => reading.problem(setting, rule)),
+    ...fileProblems,
+    ...variables.problems,
+    ...[
+      ...reading.problems,
+      ...broken.map(({ setting, rule }) => reading.problem(setting, rule)),
+    ].filter(({ source }) => fileProblems.length === 0 || source !== NOT_SET),
   ]
   if (problems.length > 0) throw new ConfigError(problems)
 
   // What could not be read is undefined and a problem; there was none, so everything is there.
   const settings = reading.settings as Settings
-  const { watched, followedFiles } = follow(settings, variables)
+  const { watched, followedFiles } = follow(settings, variables.byPath)
   return Object.freeze({
     config: configFrom(settings, watched, spa.directory),
     warnings: Object.freeze([...warningsFor(settings), ...spa.warnings]),
@@ -108,7 +113,7 @@ const locateSpa = (reading: Reading, base: string): SpaLocation => {
 /** The secrets follow their files; for other settings from files a change is only noticed. */
 const follow = (
   settings: Settings,
-  variables: Variables,
+  variables: ReadonlyMap<string, WrittenVariable>,
 ): { readonly watched: WatchedSettings; readonly followedFiles: readonly FollowedFile[] } => {
   const followedFiles: FollowedFile[] = []
 

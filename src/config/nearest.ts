@@ -6,13 +6,19 @@ export const nearest = (name: string, known: readonly string[]): string | undefi
   // Longer names than any of ours gain nothing from exactness, and cost its square.
   const written = name.slice(0, 100)
   for (const candidate of known) {
-    const distance = editDistance(written.toLowerCase(), candidate.toLowerCase())
+    const distance = unlikeness(written.toLowerCase(), candidate.toLowerCase())
     if (distance < bestDistance) {
       best = candidate
       bestDistance = distance
     }
   }
   return best
+}
+
+/** Whoever writes only the beginning of a name, or something after it, is nearer than the count of letters says. */
+const unlikeness = (written: string, candidate: string): number => {
+  const distance = editDistance(written, candidate)
+  return candidate.startsWith(written) || written.startsWith(candidate) ? distance / 2 : distance
 }
 
 /** Levenshtein distance: insertions, deletions and substitutions. */

@@ -11,7 +11,7 @@ export interface Problem {
   readonly source: string
 }
 
-export const CONFIG_EXIT_CODE = 78
+export const NOT_SET = 'not set'
 
 export class ConfigError extends Error {
   readonly code = 'config_invalid'

@@ -3,11 +3,11 @@
 import type { z } from 'zod'
 import type { ConfigFile } from './config-file.ts'
 import { nearest } from './nearest.ts'
-import type { Problem } from './problems.ts'
+import { NOT_SET, type Problem } from './problems.ts'
 import type { Readable } from './rules.ts'
 import { aboutSetting, ROUTES_MAX, type Settings, settingsSchema } from './schema.ts'
 import { insideOf, SETTING_BY_PATH, type Shape, SPA_LOCATIONS } from './settings.ts'
-import type { WrittenVariable } from './variables.ts'
+import type { Variables, WrittenVariable } from './variables.ts'
 
 export interface Reading {
   /** What has a problem of its own is undefined in it. */
@@ -21,7 +21,7 @@ export interface Reading {
 
 export const readSettings = (
   file: ConfigFile | undefined,
-  variables: ReadonlyMap<string, WrittenVariable>,
+  { byPath: variables, unreadable }: Pick<Variables, 'byPath' | 'unreadable'>,
 ): Reading => {
   const problems: Problem[] = []
   const inFile = new Set<string>()
@@ -31,8 +31,8 @@ export const readSettings = (
     if (written !== undefined) return written.source
     if (inFile.has(path)) return `file ${file?.name}`
     const setting = SETTING_BY_PATH.get(path)
-    if (setting !== undefined) return setting.default === undefined ? 'not set' : 'default'
-    return path === '' ? 'not set' : sourceOf(parentOf(path))
+    if (setting !== undefined) return setting.default === undefined ? NOT_SET : 'default'
+    return path === '' ? NOT_SET : sourceOf(parentOf(path))
   }
 
   const variableFor = (path: string): string | undefined =>
@@ -106,6 +106,7 @@ export const readSettings = (
     const written = writtenValue(schema, content, variables.get(at))
     const result = schema.safeParse(written)
     if (result.success) return result.data
+    if (unreadable.has(at)) return undefined
     if (written === undefined) return refuse(at, 'is required')
     for (const issue of result.error.issues) refuse(at + placeIn(issue.path), issue.message)
     return undefined
@@ -115,7 +116,7 @@ export const readSettings = (
   return {
     settings: settings as Readable<Settings>,
     problems,
-    isSet: (path) => variables.has(path) || inFile.has(path),
+    isSet: (path) => variables.has(path) || unreadable.has(path) || inFile.has(path),
     problem,
   }
 }

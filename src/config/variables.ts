@@ -19,6 +19,8 @@ export interface WrittenVariable {
 export interface Variables {
   /** By path of the setting. */
   readonly byPath: ReadonlyMap<string, WrittenVariable>
+  /** Paths of settings whose file could not be read: that is their problem, not that they are missing. */
+  readonly unreadable: ReadonlySet<string>
   readonly problems: readonly Problem[]
 }
 
@@ -50,9 +52,14 @@ const known: ReadonlySet<string> = new Set(allNames)
 export const readVariables = (env: Environment): Variables => {
   const problems: Problem[] = unknownVariables(env)
   const byPath = new Map<string, WrittenVariable>()
+  const unreadable = new Set<string>()
   for (const variable of readable) {
     const written = readVariable(env, variable, problems)
     if (written === undefined) continue
+    if (written === 'unreadable') {
+      unreadable.add(pathOf.get(variable) ?? 'spa.directory')
+      continue
+    }
     const path = pathOf.get(variable) ?? spaPath(written.text)
     const earlier = byPath.get(path)
     if (earlier !== undefined)
@@ -64,7 +71,7 @@ export const readVariables = (env: Environment): Variables => {
       })
     byPath.set(path, written)
   }
-  return { byPath, problems }
+  return { byPath, unreadable, problems }
 }
 
 const unknownVariables = (env: Environment): Problem[] =>
@@ -85,7 +92,7 @@ const readVariable = (
   env: Environment,
   variable: string,
   problems: Problem[],
-): WrittenVariable | undefined => {
+): WrittenVariable | 'unreadable' | undefined => {
   const text = textOf(env, variable)
   const fileVariable = `${variable}_FILE`
   const file = textOf(env, fileVariable)
@@ -105,7 +112,7 @@ const readVariable = (
   const source = `file that ${fileVariable} names`
   if (read.kind === 'text') return { variable: fileVariable, text: read.text, source, file }
   problems.push({ setting, variable: fileVariable, rule: read.rule, source })
-  return undefined
+  return 'unreadable'
 }
 
 /** Editors and `echo` end a file with a newline that belongs to no secret: one is removed. */

@@ -18,7 +18,7 @@ export interface FollowedFile {
 const PERIOD = toMs(seconds(10))
 
 export const constant = <T>(value: T): Watched<T> =>
-  Object.freeze({ current: value, subscribe: () => () => undefined })
+  Object.freeze({ current: Object.freeze(value), subscribe: () => () => undefined })
 
 export type Reread<T> =
   | { readonly kind: 'value'; readonly text: string; readonly value: T }
@@ -34,7 +34,8 @@ export const followed = <T>(
   reread: () => Reread<T>,
 ): { readonly watched: Watched<T>; readonly file: FollowedFile } => {
   const listeners = new Set<(value: T) => void>()
-  let { text, value } = initial
+  let { text } = initial
+  let value = Object.freeze(initial.value)
   let reported: string | undefined
 
   const check = (): string | undefined => {
@@ -50,7 +51,7 @@ export const followed = <T>(
       return isNew ? report : undefined
     }
     text = read.text
-    value = read.value
+    value = Object.freeze(read.value)
     reported = undefined
     for (const listener of listeners) listener(value)
     return undefined
