@@ -33,6 +33,8 @@ COATCHECK_LOGGING_LEVEL=info shows the log; no other setting is read.
 Options:
   -h, --help  prints this`
 
+const APP_DIRECTORY = fileURLToPath(new URL('../../demo-spa/dist', import.meta.url))
+
 interface Ports {
   readonly gateway: number
   readonly provider: number
@@ -49,9 +51,9 @@ export const demo: Command = async (argv, io) => {
     io.out(HELP)
     return EXIT.ok
   }
-  const app = fileURLToPath(new URL('../../demo-spa/dist', import.meta.url))
-  if (!existsSync(app)) {
-    io.err('The demo app is not built yet: run node scripts/build-demo-spa.ts, or npm run demo.')
+  const missing = missingPart()
+  if (missing !== undefined) {
+    io.err(missing)
     return EXIT.unavailable
   }
   const stopSignal = io.stopSignal()
@@ -84,7 +86,7 @@ export const demo: Command = async (argv, io) => {
       writeScope: WRITE_SCOPE,
     })
     running.push(api)
-    const env = settings({ io, ports, publicUrl, clientSecret, provider, api, app })
+    const env = settings({ io, ports, publicUrl, clientSecret, provider, api })
     running.push(await startGateway(env, io.cwd))
 
     io.out(`Coatcheck demo: open ${publicUrl} and sign in as alice / alice or bob / bob`)
@@ -96,6 +98,20 @@ export const demo: Command = async (argv, io) => {
   } finally {
     // The gateway goes first: it may still have a token to revoke at the provider.
     for (const part of running.reverse()) await part.close()
+  }
+}
+
+/** What this installation lacks for the demo, in words that help. */
+const missingPart = (): string | undefined => {
+  if (!existsSync(APP_DIRECTORY)) {
+    return 'The demo app is not built yet: run node scripts/build-demo-spa.ts, or npm run demo.'
+  }
+  try {
+    import.meta.resolve('oidc-provider')
+    return undefined
+  } catch {
+    // The container image leaves the package out.
+    return 'The development identity provider is not part of this installation: run the demo from a checkout.'
   }
 }
 
@@ -122,7 +138,6 @@ const settings = (parts: {
   readonly clientSecret: string
   readonly provider: DevelopmentProvider
   readonly api: DemoApi
-  readonly app: string
 }): Record<string, string> => ({
   COATCHECK_PUBLIC_URL: parts.publicUrl,
   COATCHECK_LISTEN: `${HOST}:${parts.ports.gateway}`,
@@ -133,9 +148,9 @@ const settings = (parts: {
   COATCHECK_SCOPE: `openid profile email offline_access ${READ_SCOPE} ${WRITE_SCOPE}`,
   COATCHECK_RESOURCE: DEVELOPMENT_RESOURCE,
   COATCHECK_UPSTREAM: parts.api.origin,
-  COATCHECK_SPA: parts.app,
+  COATCHECK_SPA: APP_DIRECTORY,
   COATCHECK_SPA_CSP: 'strict',
-  COATCHECK_LOGGING_LEVEL: parts.io.env.COATCHECK_LOGGING_LEVEL ?? 'error',
+  COATCHECK_LOGGING_LEVEL: parts.io.env.COATCHECK_LOGGING_LEVEL ?? 'warn',
 })
 
 const startGateway = async (env: Record<string, string>, cwd: string): Promise<Closable> => {
