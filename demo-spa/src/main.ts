@@ -151,8 +151,6 @@ const showSignedIn = (state: SignedIn): void => {
     if (asking && document.visibilityState === 'visible') void askWho()
   })
   document.addEventListener('visibilitychange', askSession, { signal: ended.signal })
-  // After "back" the browser may show a page from before the sign-out: it asks again.
-  window.addEventListener('pageshow', askSession, { signal: ended.signal })
   who.show(state.session)
   proof.show(observed)
   void askWho()
@@ -180,4 +178,8 @@ const every = (ms: number, signal: AbortSignal, run: () => void): void => {
   signal.addEventListener('abort', () => clearInterval(timer))
 }
 
+// "Back" may bring a page from before a sign-in or a sign-out, frozen as it was: it begins anew.
+window.addEventListener('pageshow', ({ persisted }) => {
+  if (persisted) location.reload()
+})
 void start()
