@@ -1,0 +1,133 @@
+/** The metrics: events and exchanges as Prometheus counters and histograms. docs/metrics.md explains each. */
+
+import { STATUS_CODES } from 'node:http'
+import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import type { Emit, ObserveExchange } from '../../events.ts'
+
+export interface Metrics {
+  readonly emit: Emit
+  readonly observeExchange: ObserveExchange
+  /** The exposition text, in the format that `contentType` names. */
+  text(): Promise<string>
+  readonly contentType: string
+}
+
+/** Reasons are words from the source; should one ever come from outside, it can't grow the series without end. */
+const REASONS_MAX = 100
+const REASON = /^[a-z0-9_]{1,64}$/
+
+export const createMetrics = (): Metrics => {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+
+  const logins = new Counter({
+    name: 'coatcheck_logins_total',
+    help: 'Sign-ins by outcome: started, succeeded, failed, restarted, refused',
+    labelNames: ['outcome', 'reason'],
+    registers,
+  })
+  const refreshes = new Counter({
+    name: 'coatcheck_refresh_total',
+    help: 'Token refreshes by outcome',
+    labelNames: ['outcome', 'reason'],
+    registers,
+  })
+  const refreshDuration = new Histogram({
+    name: 'coatcheck_refresh_duration_seconds',
+    help: 'Time from the need for a refresh to its outcome',
+    buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+    registers,
+  })
+  const sessionsEnded = new Counter({
+    name: 'coatcheck_sessions_ended_total',
+    help: 'Sessions that were ended, each counted once across all replicas',
+    labelNames: ['reason'],
+    registers,
+  })
+  const revocations = new Counter({
+    name: 'coatcheck_token_revocations_total',
+    help: 'Refresh tokens to be revoked at the provider, by outcome',
+    labelNames: ['outcome'],
+    registers,
+  })
+  const refused = new Counter({
+    name: 'coatcheck_refused_total',
+    help: 'Requests that the gateway answered with a problem of its own',
+    labelNames: ['code', 'reason'],
+    registers,
+  })
+  const responses = new Counter({
+    name: 'coatcheck_upstream_responses_total',
+    help: 'Exchanges by route and the status that the client got',
+    labelNames: ['route', 'status'],
+    registers,
+  })
+  const exchangeDuration = new Histogram({
+    name: 'coatcheck_exchange_duration_seconds',
+    help: 'Time from the head of a request to the end of its answer',
+    labelNames: ['route'],
+    buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    registers,
+  })
+
+  const reasons = new Set<string>()
+  const bounded = (reason = ''): string => {
+    if (reason === '' || reasons.has(reason)) return reason
+    if (!REASON.test(reason) || reasons.size >= REASONS_MAX) return 'other'
+    reasons.add(reason)
+    return reason
+  }
+
+  const emit: Emit = (event) => {
+    switch (event.type) {
+      case 'login_started':
+        logins.inc({ outcome: 'started', reason: '' })
+        break
+      case 'login_succeeded':
+        logins.inc({ outcome: 'succeeded', reason: '' })
+        break
+      case 'login_failed':
+        logins.inc({ outcome: 'failed', reason: bounded(event.reason) })
+        break
+      case 'login_restarted':
+        logins.inc({ outcome: 'restarted', reason: bounded(event.reason) })
+        break
+      case 'sign_in_refused':
+        logins.inc({ outcome: 'refused', reason: '' })
+        break
+      case 'session_ended':
+        sessionsEnded.inc({ reason: event.reason })
+        break
+      case 'token_refreshed':
+        refreshes.inc({ outcome: event.outcome, reason: bounded(event.reason) })
+        refreshDuration.observe(event.durationMs / 1000)
+        break
+      case 'token_revocation':
+        revocations.inc({ outcome: event.outcome })
+        break
+      case 'request_refused':
+        refused.inc({ code: event.code, reason: bounded(event.reason) })
+        break
+      case 'operator_notice':
+        break
+    }
+  }
+
+  return {
+    emit,
+    observeExchange: ({ route, status, durationSeconds }) => {
+      responses.inc({ route, status: statusLabel(status) })
+      exchangeDuration.observe({ route }, durationSeconds)
+    },
+    text: () => registry.metrics(),
+    contentType: registry.contentType,
+  }
+}
+
+/** An upstream may send any number; those without a name share one series per class (RFC 9110 §15). */
+const statusLabel = (status: number): string => {
+  if (status === 0) return 'client_left'
+  const text = String(status)
+  return text in STATUS_CODES ? text : `${text.charAt(0)}xx`
+}
