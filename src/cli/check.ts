@@ -1,0 +1,105 @@
+/** `coatcheck check`: is the configuration right, and what does the provider have to know about us? */
+
+import { hostPortText } from '../config/addresses.ts'
+import type { Config } from '../config/config.ts'
+import { type LoadedConfig, loadConfig } from '../config/load.ts'
+import { createOpenIdProvider } from '../edges/openid-client/provider.ts'
+import { asGatewayError } from '../errors.ts'
+import { requestedScope } from '../login/start.ts'
+import type { ProviderFacts } from '../oidc/provider.ts'
+import { systemClock } from '../time.ts'
+import { CONFIG_OPTIONS, configFileOf, parseArguments } from './arguments.ts'
+import { CHECK_HELP } from './help.ts'
+import { type Command, EXIT } from './io.ts'
+
+export const check: Command = async (argv, io) => {
+  const values = parseArguments('check', argv, CONFIG_OPTIONS)
+  if (values.has('help')) {
+    io.out(CHECK_HELP)
+    return EXIT.ok
+  }
+  const loaded = loadConfig({ env: io.env, cwd: io.cwd, ...configFileOf(values) })
+  const { config } = loaded
+  for (const line of [...summary(loaded), '', ...registration(config), '']) io.out(line)
+  for (const line of await providerReport(config)) io.out(line)
+  for (const warning of loaded.warnings) io.err(`warning: ${warning}`)
+  return EXIT.ok
+}
+
+const row = (name: string, value: string): string => `  ${name.padEnd(26)}${value}`
+
+const summary = ({ config, file }: LoadedConfig): readonly string[] => [
+  `The configuration is valid (${file === undefined ? 'environment only' : `${file} and environment`}).`,
+  row('public URL', config.publicUrl),
+  row('listens on', hostPortText(config.listen)),
+  row(
+    'operations',
+    config.operations.listen === 'off' ? 'off' : hostPortText(config.operations.listen),
+  ),
+  row('sessions', config.redis.url === undefined ? 'in memory' : 'in Redis'),
+  ...config.routes.map((route) => row(`route ${route.path}`, route.upstream)),
+  row('app', spaText(config.spa)),
+]
+
+const spaText = (spa: Config['spa']): string => {
+  if (spa === undefined) return 'served by something else'
+  return spa.kind === 'directory' ? `files, policy ${policyName(spa.csp)}` : spa.origin
+}
+
+const policyName = (csp: string): string =>
+  csp === 'default' || csp === 'strict' ? csp : 'of your own'
+
+const registration = ({ publicUrl, prefix, clientId, provider }: Config): readonly string[] => [
+  'Register at the provider:',
+  row('client id', clientId),
+  row('client authentication', provider.clientAuthentication),
+  row('grant types', 'authorization_code, refresh_token'),
+  row('redirect URI', `${publicUrl}${prefix}/callback`),
+  row('post-logout redirect URI', `${publicUrl}${prefix}/logged-out`),
+]
+
+/** A provider that is silent is no fault of the configuration: the gateway, too, starts without it. */
+const providerReport = async (config: Config): Promise<readonly string[]> => {
+  const provider = createOpenIdProvider({
+    issuer: config.issuer,
+    clientId: config.clientId,
+    clientSecret: config.clientSecret,
+    clientAuthentication: config.provider.clientAuthentication,
+    timeout: config.provider.timeout,
+    tokenTimeout: config.provider.tokenTimeout,
+    ...(config.provider.connectTo === undefined ? {} : { connectTo: config.provider.connectTo }),
+    idTokenAlgorithms: config.provider.idTokenAlgorithms,
+    clock: systemClock,
+    notice: () => undefined,
+  })
+  try {
+    return factLines(config, await provider.facts())
+  } catch (thrown) {
+    const { reason, code } = asGatewayError(thrown)
+    return [
+      `The provider ${config.issuer} gave no usable metadata (${reason ?? code}).`,
+      'What it supports is unknown; everything above holds all the same.',
+    ]
+  } finally {
+    await provider.close()
+  }
+}
+
+const factLines = (config: Config, facts: ProviderFacts): readonly string[] => [
+  'The provider answers:',
+  row('issuer', facts.issuer),
+  row('PKCE with S256', pkceText(facts.codeChallengeMethodsSupported)),
+  row('pushed requests', facts.pushedAuthorizationRequests),
+  row('end session', facts.endSession ? 'supported' : 'unsupported: sign-out ends here only'),
+  row(
+    'revocation',
+    facts.revocation ? 'supported' : 'unsupported: tokens live on until they expire',
+  ),
+  row('scopes that will be sent', requestedScope(config.scope, facts)),
+]
+
+/** Some providers support PKCE without saying so; S256 is sent to all of them (RFC 9700 §2.1.1). */
+const pkceText = (methods: readonly string[] | undefined): string => {
+  if (methods === undefined) return 'not advertised; sent all the same'
+  return methods.includes('S256') ? 'supported' : 'unsupported; sent all the same'
+}

@@ -1,0 +1,58 @@
+/** Help texts of the command line. */
+
+export const COMMAND_SUMMARIES = {
+  serve: 'runs the gateway',
+  check: 'checks the configuration and prints what to register at the provider',
+  demo: 'runs the gateway with a provider, an API and an app to try it with',
+} as const
+
+export type CommandName = keyof typeof COMMAND_SUMMARIES
+
+export const COMMAND_NAMES = Object.keys(COMMAND_SUMMARIES) as readonly CommandName[]
+
+const widthOf = (names: readonly string[]): number => Math.max(...names.map((name) => name.length))
+
+const rows = (entries: readonly (readonly [string, string])[]): string => {
+  const width = widthOf(entries.map(([name]) => name))
+  return entries.map(([name, meaning]) => `  ${name.padEnd(width)}  ${meaning}`).join('\n')
+}
+
+export const MAIN_HELP = `Coatcheck: a Backend-for-Frontend gateway for single-page apps.
+
+Usage: coatcheck <command> [options]
+
+Commands:
+${rows(Object.entries(COMMAND_SUMMARIES))}
+
+Options:
+${rows([
+  ['-h, --help', 'prints this, or what a command can do: coatcheck <command> --help'],
+  ['-V, --version', 'prints the version'],
+])}
+
+Settings come from COATCHECK_* variables, from a YAML file, or from both: docs/configuration.md lists them.
+Exit codes: 0 done, 64 wrong usage, 69 an address is not free, 70 internal fault, 78 wrong configuration.`
+
+const CONFIG_ROWS = rows([
+  [
+    '-c, --config FILE',
+    'configuration file; else COATCHECK_CONFIG, else coatcheck.yaml in the working directory, if it is there',
+  ],
+  ['-h, --help', 'prints this'],
+])
+
+export const SERVE_HELP = `Usage: coatcheck serve [--config FILE]
+
+Runs the gateway until SIGTERM or SIGINT. It starts, and says so in one line, while the provider, Redis or the
+upstreams are still down. After SIGTERM readiness fails first, then requests finish, then it exits with 0.
+
+Options:
+${CONFIG_ROWS}`
+
+export const CHECK_HELP = `Usage: coatcheck check [--config FILE]
+
+Checks the configuration as serve would read it, lists every problem (exit code 78) or prints what to register at
+the provider and, if that answers, what it supports. Nothing is started.
+
+Options:
+${CONFIG_ROWS}`

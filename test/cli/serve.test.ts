@@ -1,0 +1,89 @@
+/** `coatcheck serve` as an operator runs it: one line, signals, and starts that cannot be. */
+
+import { createServer } from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
+import { freePort } from '../support/free-port.ts'
+import { waitFor } from '../support/wait.ts'
+import { runCoatcheck, SMALLEST, startCoatcheck, type Variables } from './run-coatcheck.ts'
+
+const LISTENS = /^coatcheck listens on 127\.0\.0\.1:\d+ for http:\/\/localhost:\d+$/
+
+const serve = async (env: Variables = {}) => {
+  const [port, operationsPort] = [await freePort(), await freePort()]
+  const child = await startCoatcheck(['serve'], {
+    ...SMALLEST,
+    COATCHECK_PUBLIC_URL: `http://localhost:${port}`,
+    COATCHECK_LISTEN: `127.0.0.1:${port}`,
+    COATCHECK_OPERATIONS_LISTEN: `127.0.0.1:${operationsPort}`,
+    COATCHECK_DRAIN_DELAY: '300ms',
+    ...env,
+  })
+  await waitFor('the line that says so', async () =>
+    child.stdout.some((line) => LISTENS.test(line)),
+  )
+  const status = (url: string): Promise<number | undefined> =>
+    fetch(url).then(
+      (response) => response.status,
+      () => undefined,
+    )
+  return {
+    child,
+    ready: () => status(`http://127.0.0.1:${operationsPort}/readyz`),
+    page: () => status(`http://127.0.0.1:${port}/`),
+  }
+}
+
+test('starts with provider and Redis down, says so in one line, and ends with 0 after SIGTERM', async () => {
+  const { child, ready, page } = await serve({ COATCHECK_REDIS_URL: 'redis://127.0.0.1:3' })
+  expect(await ready()).toBe(200)
+  child.signal('SIGTERM')
+  await waitFor('readiness fails', async () => (await ready()) === 503, {
+    timeoutMs: 2000,
+    intervalMs: 20,
+  })
+  // The load balancer has not noticed yet: requests are still taken.
+  expect(await page()).not.toBeUndefined()
+  expect(await child.exited).toEqual({ code: 0, signal: null })
+  expect(child.stdout.filter((line) => LISTENS.test(line))).toHaveLength(1)
+  expect(child.stderr).toEqual([])
+})
+
+test('ends with 0 after SIGINT, without the delay that load balancers need', async () => {
+  const { child } = await serve({ COATCHECK_DRAIN_DELAY: '50s', COATCHECK_DRAIN_DEADLINE: '1m' })
+  child.signal('SIGINT')
+  expect(await child.exited).toEqual({ code: 0, signal: null })
+})
+
+test('ends at once when a second signal comes', async () => {
+  const { child, ready } = await serve({
+    COATCHECK_DRAIN_DELAY: '50s',
+    COATCHECK_DRAIN_DEADLINE: '1m',
+  })
+  child.signal('SIGTERM')
+  await waitFor('the first signal is being served', async () => (await ready()) === 503)
+  child.signal('SIGTERM')
+  expect((await child.exited).code).toBe(1)
+})
+
+test('names the setting whose address is taken, and ends with 69', async () => {
+  const holder = createServer()
+  const port = await freePort()
+  await new Promise<void>((resolve) => holder.listen(port, '127.0.0.1', resolve))
+  onTestFinished(() => void holder.close())
+  const { code, stderr } = await runCoatcheck(['serve'], {
+    ...SMALLEST,
+    COATCHECK_LISTEN: `127.0.0.1:${port}`,
+    COATCHECK_OPERATIONS_LISTEN: 'off',
+  })
+  expect(code).toBe(69)
+  expect(stderr).toMatch(/cannot listen on .* \(EADDRINUSE\): change listen \(COATCHECK_LISTEN\)/)
+})
+
+test('does not start with a wrong configuration, and ends with 78', async () => {
+  const { code, stdout, stderr } = await runCoatcheck(['serve'], {
+    ...SMALLEST,
+    COATCHECK_SECRET: 'short',
+  })
+  expect({ code, stdout }).toEqual({ code: 78, stdout: '' })
+  expect(stderr).toContain('secret[0] (COATCHECK_SECRET) must have at least 32 characters')
+})
