@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
-import { seconds } from '../../src/time.ts'
+import { type Clock, milliseconds, seconds, systemClock } from '../../src/time.ts'
 import { adapterFor, exchangeAt, refreshAt } from '../edges/openid-client/adapter.ts'
 import { FakeProvider, type FakeProviderOptions, type Reply } from '../support/fake-provider.ts'
 import { waitFor } from '../support/wait.ts'
@@ -12,12 +12,18 @@ afterEach(async () => {
   for (const part of open.splice(0)) await part.close()
 })
 
-const start = async (
-  options: FakeProviderOptions & { readonly configuredIssuer?: (issuer: string) => string } = {},
-) => {
+interface StartOptions extends FakeProviderOptions {
+  readonly configuredIssuer?: (issuer: string) => string
+  readonly clock?: Clock
+}
+
+const start = async (options: StartOptions = {}) => {
   const fake = await FakeProvider.start(options)
   const issuer = options.configuredIssuer?.(fake.issuer) ?? fake.issuer
-  const provider = adapterFor(issuer, { timeout: seconds(1) })
+  const provider = adapterFor(issuer, {
+    timeout: seconds(1),
+    clock: options.clock ?? systemClock,
+  })
   open.push(provider, fake)
   return { fake, provider }
 }
@@ -166,7 +172,7 @@ describe('Discovery §4.2: an answer that is none is the provider’s absence', 
       ...unavailable(`discovery_${reason}`),
       retryAfterSeconds: expect.any(Number),
     })
-    expect(performance.now() - startedAt).toBeLessThan(1_900)
+    expect(performance.now() - startedAt).toBeLessThan(4_000)
   })
 
   test('a redirect is not followed', async () => {
@@ -187,7 +193,9 @@ describe('Discovery §4.2: an answer that is none is the provider’s absence', 
 
 describe('while discovery fails', () => {
   test('calls during the backoff fail at once, without a request and with a time to retry', async () => {
-    const { fake, provider } = await start()
+    // Time stands still, so that the backoff is not over before the calls are made.
+    const clock = { ...systemClock, monotonicMs: () => milliseconds(1_000) }
+    const { fake, provider } = await start({ clock })
     fake.script('discovery', { status: 503 })
     await expect(provider.facts()).rejects.toThrow()
     fake.forgetRequests()
@@ -205,7 +213,7 @@ describe('while discovery fails', () => {
     })
     expect(await provider.userInfo('at', 'alice')).toMatchObject({ kind: 'unusable' })
     expect(await provider.revoke('rt')).toBe('failed')
-    expect(performance.now() - startedAt).toBeLessThan(200)
+    expect(performance.now() - startedAt).toBeLessThan(1_000)
     expect(fake.requestsTo('discovery')).toEqual([])
   })
 

@@ -74,6 +74,20 @@ export interface FakeProviderOptions {
   readonly expiresInSeconds?: number
 }
 
+interface KeyPair {
+  readonly privateKey: CryptoKey
+  readonly publicKey: CryptoKey
+}
+
+const keyPairs = new Map<string, Promise<KeyPair>>()
+
+/** RSA keys take about 100 ms each to make: providers of one test file share them, under a `kid` of their own. */
+const keyPair = (name: 'first' | 'mallory'): Promise<KeyPair> => {
+  const pair = keyPairs.get(name) ?? generateKeyPair('RS256', { extractable: true })
+  keyPairs.set(name, pair)
+  return pair
+}
+
 export class FakeProvider {
   // A caller that leaves in the middle of its request is answered with the end of the connection.
   readonly #server = createServer((req, res) => {
@@ -85,7 +99,6 @@ export class FakeProvider {
   readonly #requests: FakeRequest[] = []
   readonly #options: FakeProviderOptions
   #key!: { kid: string; privateKey: CryptoKey; publicJwk: JsonWebKey }
-  #mallory!: { readonly privateKey: CryptoKey; readonly publicKey: CryptoKey }
   #idTokenLie: IdTokenLie = {}
   #tokenAnswer: (honest: JsonObject) => unknown = (honest) => honest
 
@@ -128,13 +141,15 @@ export class FakeProvider {
       code_challenge_methods_supported: ['S256'],
       authorization_response_iss_parameter_supported: true,
     }
-    this.#mallory = await generateKeyPair('RS256', { extractable: true })
-    await this.rotateKey()
+    await this.#useKey(await keyPair('first'))
   }
 
   /** A new signing key; the old one is withdrawn. */
   async rotateKey(): Promise<void> {
-    const { privateKey, publicKey } = await generateKeyPair('RS256', { extractable: true })
+    await this.#useKey(await generateKeyPair('RS256', { extractable: true }))
+  }
+
+  async #useKey({ privateKey, publicKey }: KeyPair): Promise<void> {
     const kid = randomBytes(6).toString('hex')
     const publicJwk = { ...(await exportJWK(publicKey)), kid, alg: 'RS256', use: 'sig' }
     this.#key = { kid, privateKey, publicJwk: publicJwk as JsonWebKey }
@@ -148,7 +163,7 @@ export class FakeProvider {
 
   /** Verifies what mallory signs. */
   async malloryJwk(): Promise<JsonWebKey> {
-    const jwk = await exportJWK(this.#mallory.publicKey)
+    const jwk = await exportJWK((await keyPair('mallory')).publicKey)
     return { ...jwk, kid: this.#key.kid, alg: 'RS256' } as JsonWebKey
   }
 
@@ -235,10 +250,9 @@ export class FakeProvider {
       const publicKey = Buffer.from(JSON.stringify(this.#key.publicJwk))
       return sign({ ...header, alg: 'HS256' }, publicKey)
     }
-    const token = await sign(
-      header,
-      signature === 'mallory' ? this.#mallory.privateKey : this.#key.privateKey,
-    )
+    const key =
+      signature === 'mallory' ? (await keyPair('mallory')).privateKey : this.#key.privateKey
+    const token = await sign(header, key)
     if (signature !== 'flipped') return token
     const [head, payload, last = ''] = token.split('.')
     const bytes = Buffer.from(last, 'base64url')

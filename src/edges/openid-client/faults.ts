@@ -78,11 +78,12 @@ const ofErrorAnswer = (thrown: unknown, answer: Response, now: EpochMs): Fault =
     return fault('transient', `status_${status}`, acted, { retryAfter })
   }
   if (thrown instanceof ResponseBodyError) {
+    const known = Object.hasOwn(OAUTH_ERRORS, thrown.error)
     // A code that we do not know is for a human: no session ends over it.
-    const kind = Object.hasOwn(OAUTH_ERRORS, thrown.error) ? OAUTH_ERRORS[thrown.error] : undefined
-    return kind === undefined
-      ? fault('configuration', 'oauth_error_unknown', 'no')
-      : fault(kind, thrown.error, 'no', { retryAfter })
+    const kind = (known && OAUTH_ERRORS[thrown.error]) || 'configuration'
+    const reason = known ? thrown.error : 'oauth_error_unknown'
+    const cause = kind === 'configuration' ? explained(reason, thrown.error_description) : undefined
+    return fault(kind, reason, 'no', { retryAfter, cause })
   }
   const kind = status === 401 ? 'configuration' : 'transient'
   // A 2xx that is not 200 is some kind of success.
@@ -136,7 +137,7 @@ const fault = (
   kind: FaultKind,
   reason: string,
   acted: Fault['acted'],
-  also: { retryAfter?: Seconds | undefined; cause?: Error } = {},
+  also: { retryAfter?: Seconds | undefined; cause?: Error | undefined } = {},
 ): Fault => ({
   kind,
   reason,
@@ -144,6 +145,20 @@ const fault = (
   retryAfter: also.retryAfter,
   cause: also.cause ?? new Error(`the provider's answer: ${reason}`),
 })
+
+const EXPLANATION_MAX_CHARACTERS = 200
+
+/**
+ * An operator needs the provider's own words to find out what it dislikes. A run of 16 characters without a space
+ * is hardly a word, and may be a secret or a token that it repeats: left out.
+ */
+const explained = (reason: string, description: string | undefined): Error => {
+  const words = String(description ?? '')
+    .replace(/[^\x20-\x7e]+/g, ' ')
+    .replace(/\S{16,}/g, '...')
+    .slice(0, EXPLANATION_MAX_CHARACTERS)
+  return new Error(`the provider's answer: ${reason}${words === '' ? '' : ` (${words})`}`)
+}
 
 /** By shape: with two fetch implementations about, `instanceof Response` is false for good answers. */
 const answerOf = (thrown: unknown): Response | undefined => {

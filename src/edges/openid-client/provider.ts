@@ -151,7 +151,7 @@ class OpenIdProvider implements Provider {
       // Never the plain request instead: who can make the push fail would choose what is protected (RFC 9126 §5).
       const fault = this.#faultOf(thrown)
       if (fault.kind === 'configuration') {
-        this.#notice(`par_${fault.reason}`, 'the provider refuses this client’s pushed requests')
+        this.#notice(`par_${fault.reason}`, `a pushed request failed: ${fault.cause.message}`)
       }
       throw unavailable(`par_${fault.reason}`, fault)
     }

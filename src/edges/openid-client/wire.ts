@@ -45,7 +45,6 @@ export class AnswerTooLarge extends Error {
 export const createWire = ({ issuer, connectTo, connectTimeout }: WireOptions): Wire => {
   const connect = buildConnector({ allowH2: false, timeout: connectTimeout })
   const agent = new Agent({
-    allowH2: false,
     connections: CONNECTIONS_MAX,
     connect: (target, callback) => {
       const diverted = connectTo !== undefined && originOf(target) === issuer.origin
