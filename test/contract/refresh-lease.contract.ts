@@ -53,6 +53,10 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
         attemptId,
         newRecord(epochMs(rig.now() + HOUR_MS), generation + 1),
       )
+    const reseal = (digest: SessionDigest, generation: number) =>
+      rig.gateways[1].sessions.reseal(digest, newRecord(epochMs(rig.now() + HOUR_MS), generation))
+    const stillHolds = (digest: SessionDigest, { owner }: LeaseRequest) =>
+      lease.renew(digest, owner, milliseconds(LEASE_MS))
     /** A holder that died: its lease lapsed and its attempt was given up. */
     const beginAbandoned = async () => {
       const digest = await begin()
@@ -159,9 +163,11 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
 
       it('by anyone but the owner changes nothing', async () => {
         const digest = await begin()
-        await lease.take(digest, request())
+        const holder = request()
+        await lease.take(digest, holder)
         await elsewhere.release(digest, newAttemptId())
         expect(await elsewhere.take(digest, request())).toEqual(BUSY)
+        expect(await stillHolds(digest, holder)).toBe(true)
       })
 
       it('after the lease lapsed removes the attempt all the same', async () => {
@@ -175,9 +181,11 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
 
       it('by a former owner leaves the present one alone', async () => {
         const { digest, dead } = await beginAbandoned()
-        await elsewhere.take(digest, request())
+        const successor = request()
+        await elsewhere.take(digest, successor)
         await lease.release(digest, dead.owner)
         expect(await lease.take(digest, request())).toEqual(BUSY)
+        expect(await stillHolds(digest, successor)).toBe(true)
       })
 
       it('keeps an earlier attempt abandoned: that token may be spent whatever came of this one', async () => {
@@ -232,9 +240,11 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
 
       it('by a former owner leaves the present one alone', async () => {
         const { digest, dead } = await beginAbandoned()
-        await elsewhere.take(digest, request())
+        const successor = request()
+        await elsewhere.take(digest, successor)
         await lease.releaseUnavailable(digest, dead.owner, milliseconds(3_000), 'no')
         expect(await lease.take(digest, request())).toEqual(BUSY)
+        expect(await stillHolds(digest, successor)).toBe(true)
       })
 
       it('creates nothing for a session that is unknown', async () => {
@@ -257,6 +267,7 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
       it('succeeds without the lease and resolves the attempt', async () => {
         const { digest, dead } = await beginAbandoned()
         expect(await write(digest, dead)).toBe('replaced')
+        expect(await reseal(digest, 1)).toBe('resealed')
         expect(await elsewhere.take(digest, request(1))).toEqual(FREE)
       })
 
@@ -266,7 +277,8 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
         await elsewhere.take(digest, successor)
         expect(await write(digest, dead)).toBe('replaced')
         expect(await lease.take(digest, request(1))).toEqual(BUSY)
-        expect(await elsewhere.renew(digest, successor.owner, milliseconds(LEASE_MS))).toBe(true)
+        expect(await stillHolds(digest, successor)).toBe(true)
+        expect(await reseal(digest, 1)).toBe('skipped')
         await elsewhere.release(digest, successor.owner)
         expect(await lease.take(digest, request(1))).toEqual(FREE)
       })

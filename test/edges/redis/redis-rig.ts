@@ -4,7 +4,9 @@ import { Redis } from 'ioredis'
 import { createRedisStores, type RedisStores } from '../../../src/edges/redis/stores.ts'
 import { milliseconds, systemClock } from '../../../src/time.ts'
 import type { StoreRig } from '../../contract/session-store.contract.ts'
+import { freePort } from '../../support/free-port.ts'
 import { type RedisServer, startRedis } from '../../support/redis.ts'
+import { waitFor } from '../../support/wait.ts'
 
 export const NAMESPACE = 'test0001'
 
@@ -34,8 +36,21 @@ const openStores = (url: string): RedisStores =>
     notice: () => {},
   })
 
-export const makeRedisRig = async (): Promise<RedisRig> => {
-  const server = await startRedis()
+export const makeRedisRig = async (): Promise<RedisRig> => rigOn(await startRedis())
+
+/** A Cluster of one node: it has every slot, and refuses a script whose keys lie in more than one. */
+export const makeClusterRig = async (): Promise<RedisRig> => {
+  // Without a port of its own the bus takes one 10,000 above, which somebody may have.
+  const bus = ['--cluster-port', String(await freePort())]
+  const rig = await rigOn(await startRedis({ args: ['--cluster-enabled', 'yes', ...bus] }))
+  await rig.client.cluster('ADDSLOTSRANGE', 0, 16_383)
+  await waitFor('the cluster takes commands', async () =>
+    String(await rig.client.cluster('INFO')).includes('cluster_state:ok'),
+  )
+  return rig
+}
+
+const rigOn = async (server: RedisServer): Promise<RedisRig> => {
   const client = new Redis(server.url)
   const gateways = [openStores(server.url), openStores(server.url)] as const
   return {
