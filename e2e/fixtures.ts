@@ -79,12 +79,11 @@ const startDemo = async (): Promise<{ demo: Demo; close: () => Promise<void> }> 
   }
   try {
     const url = await waitFor(
-      'the demo prints its URL and answers there',
-      async () => {
-        if (child.hasExited()) return 'exited'
-        const printed = /http:\/\/localhost:\d+/.exec(child.stdout.join('\n'))?.[0]
-        return printed !== undefined && (await fetch(printed)).ok && printed
-      },
+      'the demo prints its URL',
+      () =>
+        child.hasExited()
+          ? 'exited'
+          : /open (http:\/\/localhost:\d+)/.exec(child.stdout.join('\n'))?.[1],
       { timeoutMs: 45_000, intervalMs: 100 },
     )
     if (url === 'exited') throw new Error('the demo ended')
