@@ -1,31 +1,324 @@
-/** Interim listener. */
-import { once } from 'node:events'
-import http, { type IncomingMessage, type RequestListener } from 'node:http'
+/** A listening HTTP server: limits on what a client may send, refusals below the routes, and an orderly end. */
+
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 
+export interface ListenAddress {
+  readonly host: string
+  readonly port: number
+}
+
+export type UpgradeListener = (req: IncomingMessage, socket: Duplex, head: Buffer) => void
+
+export interface ListenerOptions {
+  readonly listener: RequestListener
+  /** WebSocket handshakes; without it they are answered as ordinary requests. */
+  readonly upgrade?: UpgradeListener
+  readonly address: ListenAddress
+  /** Faults that belong to no exchange, and throws that a listener let through. */
+  readonly onError: (error: unknown) => void
+  readonly limits?: ListenerLimits
+}
+
+export interface ListenerLimits {
+  /** From the first byte of a request, or from the connection's start, to the end of its head. */
+  readonly headMs: number
+  /** Longer than the 60 s of common load balancers, so that it is they who close an idle connection. */
+  readonly keepAliveMs: number
+  /** Request line and header lines together. */
+  readonly headBytesMax: number
+  readonly headerLinesMax: number
+}
+
+export const LISTENER_LIMITS: ListenerLimits = {
+  headMs: 10_000,
+  keepAliveMs: 72_000,
+  headBytesMax: 32_768,
+  headerLinesMax: 256,
+}
+
+export interface DrainOptions {
+  /** How long new connections are still taken, because a load balancer needs time to see the failing readiness. */
+  readonly delayMs?: number
+  /** From the call on; what is still open then is cut. */
+  readonly deadlineMs: number
+}
+
 export interface ListeningServer {
-  readonly address: { readonly host: string; readonly port: number }
-  drain(limits: { delayMs?: number; deadlineMs: number }): Promise<void>
+  /** As bound: the port is never 0. */
+  readonly address: ListenAddress
+  /**
+   * Lets requests in flight finish, tells every client to close its connection, and resolves when the last one
+   * is closed. A WebSocket has no end to wait for: it is cut when no request is left.
+   */
+  drain(options: DrainOptions): Promise<void>
+  /** Cuts everything at once. */
   close(): Promise<void>
 }
 
-export const startListener = async (options: {
-  listener: RequestListener
-  upgrade?: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
-  address: { host: string; port: number }
-  onError?: (error: unknown) => void
-}): Promise<ListeningServer> => {
-  const server = http.createServer({ maxHeaderSize: 32_768 }, options.listener)
-  if (options.upgrade !== undefined) server.on('upgrade', options.upgrade)
-  server.listen(options.address.port, options.address.host)
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  const close = async () => {
-    const closed = once(server, 'close')
-    server.close()
-    server.closeAllConnections()
-    await closed
+/** The address can't be had. `code` is the system's word for why, such as `EADDRINUSE`. */
+export class ListenError extends Error {
+  readonly code: string
+
+  constructor(address: ListenAddress, cause: NodeJS.ErrnoException) {
+    const code = cause.code ?? 'UNKNOWN'
+    const name = address.host.includes(':') ? `[${address.host}]` : address.host
+    super(`cannot listen on ${name}:${address.port}: ${LISTEN_FAULTS[code] ?? code}`, { cause })
+    this.name = 'ListenError'
+    this.code = code
   }
-  return { address: { host: options.address.host, port }, drain: close, close }
+}
+
+const LISTEN_FAULTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another process uses this port',
+  EACCES: 'this user may not use this port',
+  EADDRNOTAVAIL: 'this machine does not have this address',
+  ENOTFOUND: 'this host name has no address',
+}
+
+/** Node looks for overdue heads only so often; its default of 30 s would make 10 s up to 40 s. */
+const OVERDUE_CHECK_MS = 1_000
+/** A client whose machine is gone says nothing: probes end its connection, also on a quiet event stream. */
+const TCP_PROBE_AFTER_MS = 60_000
+const DRAIN_POLL_MS = 50
+/** How long a refused client may take to read why, while what it still sends is dropped. */
+const LINGER_MS = 500
+
+export const startListener = async (options: ListenerOptions): Promise<ListeningServer> => {
+  const { upgrade, onError, limits = LISTENER_LIMITS } = options
+  const inFlight = new Set<ServerResponse>()
+  const upgraded = new Set<Duplex>()
+  let isDraining = false
+
+  const server = createServer({
+    keepAliveTimeout: limits.keepAliveMs,
+    headersTimeout: limits.headMs,
+    // A body may take as long as it moves: stalled ones are ended where they are read, by the route's limits.
+    requestTimeout: 0,
+    connectionsCheckingInterval: Math.min(OVERDUE_CHECK_MS, limits.headMs),
+    maxHeaderSize: limits.headBytesMax,
+    keepAlive: true,
+    keepAliveInitialDelay: TCP_PROBE_AFTER_MS,
+    // Any other protocol is served as if it had not been asked for (RFC 9110 §7.8). Without this, a client
+    // that offers h2c would never be answered.
+    shouldUpgradeCallback: (req) =>
+      upgrade !== undefined && req.headers.upgrade?.toLowerCase() === 'websocket',
+  })
+  // Node drops header lines beyond its count without a word; all are read, and too many are refused below.
+  server.maxHeadersCount = 0
+
+  const serve = guarded(options.listener, onError)
+
+  server.on('request', (req, res) => {
+    inFlight.add(res)
+    res.once('close', () => inFlight.delete(res))
+    if (isDraining) res.shouldKeepAlive = false
+    const fault = headFault(req, limits)
+    if (fault === undefined) serve(req, res)
+    else refuse(req, res, fault)
+  })
+
+  // 100-continue never comes here: Node answers it itself. What else `Expect` names, nobody here can do.
+  server.on('checkExpectation', (req, res) => refuse(req, res, 417))
+
+  server.on('upgrade', (req, socket, head) => {
+    upgraded.add(socket)
+    socket.once('close', () => upgraded.delete(socket))
+    // Node listens no longer, and an unheard 'error' ends the process.
+    socket.on('error', () => socket.destroy())
+    const fault = headFault(req, limits) ?? handshakeFault(req)
+    if (fault !== undefined) return cut(socket, fault)
+    if (isDraining || upgrade === undefined) return cut(socket, 503)
+    try {
+      upgrade(req, socket, head)
+    } catch (error) {
+      onError(error)
+      cut(socket, 500)
+    }
+  })
+
+  // An upgrade to any protocol that names its own destination is not for a reverse proxy (RFC 9110 §9.3.6).
+  server.on('connect', (_req, socket) => {
+    socket.on('error', () => socket.destroy())
+    cut(socket, 405)
+  })
+
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    // Behind the first bytes of an answer, a second status line would be read as part of it.
+    const isAnswering = [...inFlight].some((res) => res.socket === socket && res.headersSent)
+    if (error.code === 'ECONNRESET' || isAnswering) socket.destroy()
+    else cut(socket, PARSE_FAULTS[error.code ?? ''] ?? 400)
+  })
+
+  await listen(server, options.address)
+  server.on('error', onError)
+
+  const closed = new Promise<void>((resolve) => server.once('close', resolve))
+  const cutEverything = () => {
+    server.closeAllConnections()
+    for (const socket of upgraded) socket.destroy()
+  }
+
+  const drain = async ({ delayMs = 0, deadlineMs }: DrainOptions): Promise<void> => {
+    isDraining = true
+    for (const res of inFlight) res.shouldKeepAlive = false
+    const deadline = setTimeout(() => {
+      server.close()
+      cutEverything()
+    }, deadlineMs)
+    const stopTaking = setTimeout(
+      () => {
+        server.close()
+        endIdle()
+      },
+      Math.min(delayMs, deadlineMs),
+    )
+    // `close` ends idle connections once; those that become idle later would stay until they time out.
+    let poll: NodeJS.Timeout | undefined
+    const endIdle = () => {
+      server.closeIdleConnections()
+      if (inFlight.size === 0) for (const socket of upgraded) socket.destroy()
+      poll = setTimeout(endIdle, DRAIN_POLL_MS)
+    }
+    await closed
+    for (const timer of [deadline, stopTaking, poll]) clearTimeout(timer)
+  }
+
+  let draining: Promise<void> | undefined
+  return {
+    address: boundAddress(server),
+    drain: (drainOptions) => {
+      draining ??= drain(drainOptions)
+      return draining
+    },
+    close: () => {
+      server.close()
+      cutEverything()
+      return closed
+    },
+  }
+}
+
+const listen = (server: Server, address: ListenAddress): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const fail = (error: NodeJS.ErrnoException) => reject(new ListenError(address, error))
+    server.once('error', fail)
+    server.listen({ host: address.host.replace(/^\[(.*)\]$/, '$1'), port: address.port }, () => {
+      server.off('error', fail)
+      resolve()
+    })
+  })
+
+const boundAddress = (server: Server): ListenAddress => {
+  // A server that listens on a host and port never has the other forms of `address()`.
+  const { address, port } = server.address() as AddressInfo
+  return { host: address, port }
+}
+
+/** The last net: a listener that throws or rejects costs its own exchange, never the process. */
+const guarded = (listener: RequestListener, onError: (error: unknown) => void): RequestListener => {
+  return async (req, res) => {
+    res.on('error', onError)
+    try {
+      await listener(req, res)
+    } catch (error) {
+      onError(error)
+      if (res.headersSent) res.destroy()
+      else refuse(req, res, 500)
+    }
+  }
+}
+
+/** Without user information, percent signs or commas: what a browser can send, and nothing that two parsers split. */
+const HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/
+
+/** What Node's parser lets through although RFC 9112 §3.2 does not; it refuses a missing Host itself. */
+const headFault = (req: IncomingMessage, limits: ListenerLimits): number | undefined => {
+  const { rawHeaders } = req
+  if (rawHeaders.length > limits.headerLinesMax * 2) return 431
+  let hosts = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]
+    if (name?.length === 4 && name.toLowerCase() === 'host') hosts += 1
+  }
+  if (hosts > 1) return 400
+  return req.headers.host === undefined || HOST.test(req.headers.host) ? undefined : 400
+}
+
+/** RFC 6455 §4.2.1. A body would be taken for the first frames by whoever reads the spliced connection. */
+const handshakeFault = ({ method, headers, httpVersion }: IncomingMessage): number | undefined => {
+  if (method !== 'GET' || httpVersion !== '1.1') return 400
+  if (headers['transfer-encoding'] !== undefined || (headers['content-length'] ?? '0') !== '0') {
+    return 400
+  }
+  if (!/^[A-Za-z0-9+/]{22}==$/.test(headers['sec-websocket-key'] ?? '')) return 400
+  return headers['sec-websocket-version'] === '13' ? undefined : 426
+}
+
+const PARSE_FAULTS: Readonly<Record<string, number>> = {
+  HPE_HEADER_OVERFLOW: 431,
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+}
+
+const REASON_PHRASES: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  405: 'Method Not Allowed',
+  408: 'Request Timeout',
+  413: 'Content Too Large',
+  417: 'Expectation Failed',
+  426: 'Upgrade Required',
+  431: 'Request Header Fields Too Large',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
+}
+
+/** Header fields that the status demands (RFC 9110 §15.5.6, §15.5.22; RFC 6455 §4.4). */
+const REFUSAL_HEADERS: Readonly<Record<number, readonly string[]>> = {
+  // No method at all can be used on the authority that CONNECT names.
+  405: ['allow', ''],
+  426: ['upgrade', 'websocket', 'sec-websocket-version', '13'],
+  503: ['retry-after', '1'],
+}
+
+/** A request that is refused unread ends its connection: in what follows, another request could hide. */
+const refuse = (req: IncomingMessage, res: ServerResponse, status: number): void => {
+  if (res.headersSent || res.destroyed) {
+    res.destroy()
+    return
+  }
+  req.resume()
+  res.writeHead(status, [
+    ...(REFUSAL_HEADERS[status] ?? []),
+    'cache-control',
+    'no-store',
+    'content-length',
+    '0',
+    'connection',
+    'close',
+  ])
+  res.end()
+}
+
+/** The same on a raw socket. What still arrives is dropped: unread bytes would turn the answer into a reset. */
+const cut = (socket: Duplex, status: number): void => {
+  if (!socket.writable) {
+    socket.destroy()
+    return
+  }
+  const headers = REFUSAL_HEADERS[status] ?? []
+  let head = `HTTP/1.1 ${status} ${REASON_PHRASES[status] ?? ''}\r\n`
+  for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`
+  head += 'cache-control: no-store\r\ncontent-length: 0\r\nconnection: close\r\n\r\n'
+  socket.end(head)
+  socket.resume()
+  const linger = setTimeout(() => socket.destroy(), LINGER_MS)
+  socket.once('close', () => clearTimeout(linger))
 }

@@ -1,11 +1,6 @@
 /** The audit log: one JSON line per event, at the level its kind of event has; nothing in it is worth stealing. */
 
-import {
-  type DestinationStream,
-  destination as openDestination,
-  pino,
-  stdTimeFunctions,
-} from 'pino'
+import { pino, stdTimeFunctions } from 'pino'
 import { ERRORS, type LogLevel } from '../../errors.ts'
 import type { Emit, GatewayEvent } from '../../events.ts'
 import { createLineWriter, type LineWriter } from './line-writer.ts'
