@@ -112,7 +112,8 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
           namespace: config.redis.namespace ?? storeNamespace(config.issuer, config.clientId),
           commandTimeout: config.redis.commandTimeout,
           connectTimeout: config.redis.connectTimeout,
-          notice,
+          // The store comes and goes: each change is a line of its own, not the first one alone.
+          notice: (name, detail) => emit({ type: 'operator_notice', notice: name, detail }),
         })
   const home = config.redis.url === undefined ? instanceId : undefined
 

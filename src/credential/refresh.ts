@@ -168,13 +168,19 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       const owner = randomBytes(16).toString('base64url')
       const attemptId = randomBytes(16).toString('base64url')
       try {
-        const answer = await lease.take(first.ticket.digest, {
-          owner,
-          attemptId,
-          generation: first.session.generation,
-          leaseTime: times.lease,
-          giveUpTime: times.giveUp,
-        })
+        const answer = await lease
+          .take(first.ticket.digest, {
+            owner,
+            attemptId,
+            generation: first.session.generation,
+            leaseTime: times.lease,
+            giveUpTime: times.giveUp,
+          })
+          .catch((thrown: unknown) => {
+            // A command that timed out may still be applied; an attempt nobody works on must keep nobody away.
+            void lease.release(first.ticket.digest, owner).catch(() => {})
+            throw thrown
+          })
         switch (answer.kind) {
           case 'taken':
             return await spend(
