@@ -1,0 +1,202 @@
+/** The dispatcher alone: what it promises its caller, and whom it believes over TLS. */
+
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { getCACertificates, setDefaultCACertificates, type TLSSocket } from 'node:tls'
+import { afterEach, describe, expect, it } from 'vitest'
+import type { UpstreamDispatchOptions } from '../../../src/edges/upstream/dispatcher.ts'
+import { createUpstreamDispatch } from '../../../src/edges/upstream/dispatcher.ts'
+import { milliseconds } from '../../../src/time.ts'
+import type { UpstreamObserver, UpstreamRequest } from '../../../src/upstream/forward.ts'
+import { waitFor, within } from '../../support/wait.ts'
+import { startRawUpstream } from './raw-sockets.ts'
+import { selfSigned } from './self-signed.ts'
+
+const cleanups: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+const dispatcher = (options: UpstreamDispatchOptions = {}) => {
+  const dispatch = createUpstreamDispatch(options)
+  cleanups.push(() => dispatch.close())
+  return dispatch
+}
+const rawUpstream = async (script: Parameters<typeof startRawUpstream>[0]) => {
+  const upstream = await startRawUpstream(script)
+  cleanups.push(() => upstream.close())
+  return upstream
+}
+
+const requestTo = (origin: string, more: Partial<UpstreamRequest> = {}): UpstreamRequest => ({
+  origin,
+  path: '/',
+  method: 'GET',
+  headers: ['host', new URL(origin).host],
+  body: null,
+  timeouts: {
+    connectMs: milliseconds(2_000),
+    firstByteMs: milliseconds(2_000),
+    idleMs: milliseconds(2_000),
+  },
+  ...more,
+})
+
+/** Notes what it is told, word by word. */
+const notes = () => {
+  const told: unknown[] = []
+  const observer: UpstreamObserver = {
+    onHead: (status) => told.push(status),
+    onChunk: (chunk) => told.push(chunk.toString()),
+    onEnd: () => told.push('end'),
+    onFault: (fault) => told.push(fault),
+  }
+  return { told, observer }
+}
+
+describe('a call', () => {
+  it('is told of its end once, and of no limit after it', async () => {
+    const { url } = await rawUpstream(async (connection) => {
+      await connection.receives('\r\n\r\n')
+      connection.socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+    })
+    const { told, observer } = notes()
+    const limit = milliseconds(100)
+    dispatcher()(
+      requestTo(url, { timeouts: { connectMs: limit, firstByteMs: limit, idleMs: limit } }),
+      observer,
+    )
+    await waitFor('the end', () => told.includes('end'))
+    await sleep(250)
+    expect(told).toEqual([200, 'ok', 'end'])
+  })
+
+  it('goes on as long as something comes within the idle limit', async () => {
+    const { url } = await rawUpstream(async (connection) => {
+      await connection.receives('\r\n\r\n')
+      connection.socket.write('HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n')
+      for (const part of 'abcdef') {
+        await sleep(120)
+        connection.socket.write(part)
+      }
+    })
+    const { told, observer } = notes()
+    const [connectMs, idleMs] = [milliseconds(1_000), milliseconds(400)]
+    dispatcher()(
+      requestTo(url, { timeouts: { connectMs, firstByteMs: connectMs, idleMs } }),
+      observer,
+    )
+    await waitFor('the end', () => told.includes('end'))
+    expect(told.join(' ')).toBe('200 a b c d e f end')
+  })
+
+  it('that is aborted before it has a connection is told nothing, and gives the connection up', async () => {
+    const { url, connections } = await rawUpstream(() => undefined)
+    const { told, observer } = notes()
+    dispatcher()(requestTo(url), observer).abort()
+    await waitFor('the connection', () => connections.length === 1)
+    await within(2_000, 'its end', connections[0]?.closed ?? Promise.reject())
+    expect(connections[0]?.received()).toBe('')
+    expect(told).toEqual([])
+  })
+
+  it('beyond the limit is refused at once, and the next one after an end is not', async () => {
+    const { url, connections } = await rawUpstream(async (connection) => {
+      await connection.receives('\r\n\r\n')
+    })
+    const dispatch = dispatcher({ callsMax: 1 })
+    const first = dispatch(requestTo(url), notes().observer)
+    await waitFor('the first call', () => connections.length === 1)
+    const { told, observer } = notes()
+    dispatch(requestTo(url), observer)
+    expect(told).toEqual([])
+    await waitFor('the refusal', () => told.length === 1)
+    expect(told).toEqual([
+      { kind: 'unreachable', reason: 'calls_exhausted', cause: undefined, unanswered: false },
+    ])
+    first.abort()
+    dispatch(requestTo(url), notes().observer)
+    await waitFor('the next call', () => connections.length === 2)
+  })
+
+  it('that HTTP does not allow is refused after dispatch has returned', async () => {
+    const { url } = await rawUpstream(() => undefined)
+    const { told, observer } = notes()
+    dispatcher()(requestTo(url, { headers: ['host', 'a', 'x', 'b\nc'] }), observer)
+    expect(told).toEqual([])
+    await waitFor('the refusal', () => told.length === 1)
+    expect(told[0]).toMatchObject({ kind: 'unsendable' })
+  })
+
+  it('ends when the dispatcher closes', async () => {
+    const { url, connections } = await rawUpstream(() => undefined)
+    const dispatch = createUpstreamDispatch()
+    const { told, observer } = notes()
+    dispatch(requestTo(url), observer)
+    await waitFor('the request', () => connections[0]?.received().includes('GET /'))
+    await within(2_000, 'close', dispatch.close())
+    await waitFor('the fault', () => told.length === 1)
+    expect(told[0]).toMatchObject({ kind: 'unreachable' })
+  })
+})
+
+describe('RFC 9110 §4.3.4 over TLS', () => {
+  const startTls = async (...dnsNames: string[]) => {
+    const { cert, key } = selfSigned(...dnsNames)
+    const serverNames: unknown[] = []
+    const server = createTlsServer({ cert, key, ALPNProtocols: ['h2', 'http/1.1'] }, (req, res) => {
+      serverNames.push((req.socket as TLSSocket).servername)
+      res.end('ok')
+    })
+    await new Promise<void>((resolve) => server.listen(0, 'localhost', resolve))
+    cleanups.push(async () => {
+      server.closeAllConnections()
+      server.close()
+    })
+    const { port } = server.address() as AddressInfo
+    return { cert, port, serverNames }
+  }
+  const trusting = (cert: string) => {
+    const before = getCACertificates()
+    setDefaultCACertificates([...before, cert])
+    cleanups.push(async () => setDefaultCACertificates(before))
+  }
+  const toldBy = async (request: UpstreamRequest) => {
+    const { told, observer } = notes()
+    dispatcher()(request, observer)
+    await waitFor('an end', () => told.includes('end') || typeof told[0] === 'object')
+    return told
+  }
+
+  it('refuses a certificate that nobody vouches for', async () => {
+    const { port } = await startTls('localhost')
+    expect(await toldBy(requestTo(`https://localhost:${port}`))).toEqual([
+      expect.objectContaining({ kind: 'unreachable', reason: 'tls' }),
+    ])
+  })
+
+  it('refuses a certificate for another name', async () => {
+    const { port, cert } = await startTls('other.example')
+    trusting(cert)
+    expect(await toldBy(requestTo(`https://localhost:${port}`))).toEqual([
+      expect.objectContaining({ kind: 'unreachable', reason: 'tls' }),
+    ])
+  })
+
+  it('names and checks the configured host, also where Host is the public one', async () => {
+    const { port, cert, serverNames } = await startTls('localhost')
+    trusting(cert)
+    const request = requestTo(`https://localhost:${port}`, { headers: ['host', 'app.example.com'] })
+    expect(await toldBy(request)).toEqual([200, 'ok', 'end'])
+    expect(serverNames).toEqual(['localhost'])
+  })
+
+  it('does not take a certificate for the public host instead', async () => {
+    const { port, cert } = await startTls('app.example.com')
+    trusting(cert)
+    const request = requestTo(`https://localhost:${port}`, { headers: ['host', 'app.example.com'] })
+    expect(await toldBy(request)).toEqual([
+      expect.objectContaining({ kind: 'unreachable', reason: 'tls' }),
+    ])
+  })
+})
