@@ -50,6 +50,8 @@ export interface Gateway {
   readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
   /** `/livez`, `/readyz`, `/metrics`: for a listener that the public cannot reach. */
   readonly operations: RequestListener
+  /** For faults of the server that belong to no exchange: they are logged. */
+  readonly onError: (error: unknown) => void
   /** Resolves when requests can be taken; provider and store may still be down. */
   ready(): Promise<void>
   /** From now on `/readyz` answers 503. */
@@ -292,6 +294,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     listener: app.listener,
     upgrade: app.upgrade,
     operations,
+    onError: (error) => notice('server_fault', error instanceof Error ? error.name : 'unknown'),
     ready: async () => {
       // Discovery begins now, so that the first sign-in does not wait for it; nothing here waits for it.
       provider.facts().catch(() => {

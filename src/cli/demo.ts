@@ -156,7 +156,7 @@ const settings = (parts: {
 const startGateway = async (env: Record<string, string>, cwd: string): Promise<Closable> => {
   const { config } = loadConfig({ env, cwd, profile: 'demo' })
   const gateway = createGateway(config, { logger: createLogger({ level: config.logging.level }) })
-  const { listener, upgrade, operations } = gateway
+  const { listener, upgrade, operations, onError } = gateway
   const opened: Closable[] = []
   const close = async () => {
     for (const server of opened.reverse()) await server.close()
@@ -164,9 +164,10 @@ const startGateway = async (env: Record<string, string>, cwd: string): Promise<C
   }
   try {
     if (config.operations.listen !== 'off') {
-      opened.push(await startListener({ listener: operations, address: config.operations.listen }))
+      const address = config.operations.listen
+      opened.push(await startListener({ listener: operations, address, onError }))
     }
-    opened.push(await startListener({ listener, upgrade, address: config.listen }))
+    opened.push(await startListener({ listener, upgrade, address: config.listen, onError }))
     await gateway.ready()
   } catch (thrown) {
     await close()

@@ -62,10 +62,16 @@ const startServers = async (config: Config, gateway: Gateway): Promise<Servers> 
   const operations =
     listen === 'off'
       ? undefined
-      : await listenOn('operations.listen', listen, { listener: gateway.operations })
+      : await listenOn('operations.listen', listen, {
+          listener: gateway.operations,
+          onError: gateway.onError,
+        })
   try {
-    const { listener, upgrade } = gateway
-    return { open: await listenOn('listen', config.listen, { listener, upgrade }), operations }
+    const { listener, upgrade, onError } = gateway
+    return {
+      open: await listenOn('listen', config.listen, { listener, upgrade, onError }),
+      operations,
+    }
   } catch (thrown) {
     await operations?.close()
     throw thrown
@@ -86,7 +92,7 @@ const ADDRESS_CODES: ReadonlySet<unknown> = new Set([
 const listenOn = async (
   setting: string,
   address: HostPort,
-  server: Pick<Gateway, 'listener'> & Partial<Pick<Gateway, 'upgrade'>>,
+  server: Pick<Gateway, 'listener' | 'onError'> & Partial<Pick<Gateway, 'upgrade'>>,
 ): Promise<ListeningServer> => {
   try {
     return await startListener({ ...server, address })

@@ -96,7 +96,7 @@ export const startWholeGateway = async (
     listener: gateway.listener,
     upgrade: gateway.upgrade,
     address: { host: '127.0.0.1', port },
-    onError: () => {},
+    onError: gateway.onError,
   })
   await gateway.ready()
 
