@@ -490,7 +490,7 @@ describe('an upload', () => {
 
   it.each([
     ['is refused', { bodyBytesMax: 100_000 }, 413, 120_000],
-    ['has no upstream', { upstream: 'http://127.0.0.1:9' }, 502, 120_000],
+    ['has no upstream', { upstream: 'http://127.0.0.1:9' }, 502, 600_000],
   ] as const)('that %s leaves its connection usable', async (_name, route, status, bytes) => {
     const { gateway } = await gatewayBefore((request, response) => {
       if (request.method === 'GET') response.end('second')
