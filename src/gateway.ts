@@ -28,6 +28,7 @@ import { createCallback } from './login/callback.ts'
 import { allowedClaims, DEFAULT_CLAIMS } from './login/claims.ts'
 import { type ConsentMemory, createLoginStarter } from './login/start.ts'
 import { createLogout } from './logout/logout.ts'
+import type { Provider } from './oidc/provider.ts'
 import { createProxy } from './proxy.ts'
 import { createClientAddress } from './routing/client-address.ts'
 import { compileRoutes, type Route } from './routing/route-table.ts'
@@ -119,19 +120,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
         })
   const home = config.redis.url === undefined ? instanceId : undefined
 
-  const provider = createOpenIdProvider({
-    issuer: config.issuer,
-    clientId: config.clientId,
-    clientSecret: config.clientSecret,
-    clientAuthentication: config.provider.clientAuthentication,
-    timeout: config.provider.timeout,
-    tokenTimeout: config.provider.tokenTimeout,
-    ...(config.provider.connectTo === undefined ? {} : { connectTo: config.provider.connectTo }),
-    ...(config.resource === undefined ? {} : { resource: config.resource }),
-    idTokenAlgorithms: config.provider.idTokenAlgorithms,
-    clock,
-    notice,
-  })
+  const provider = providerOf(config, clock, notice)
 
   const sealer = createSealer(ring)
   const tickets = createTicketSealer(sealer, ring, session.absolute, clock)
@@ -313,6 +302,26 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     },
   }
 }
+
+/** The provider as the configuration names it; `coatcheck check` asks the same one. */
+export const providerOf = (
+  config: Config,
+  clock: Clock,
+  notice: (notice: string, detail: string) => void,
+): Provider =>
+  createOpenIdProvider({
+    issuer: config.issuer,
+    clientId: config.clientId,
+    clientSecret: config.clientSecret,
+    clientAuthentication: config.provider.clientAuthentication,
+    timeout: config.provider.timeout,
+    tokenTimeout: config.provider.tokenTimeout,
+    ...(config.provider.connectTo === undefined ? {} : { connectTo: config.provider.connectTo }),
+    ...(config.resource === undefined ? {} : { resource: config.resource }),
+    idTokenAlgorithms: config.provider.idTokenAlgorithms,
+    clock,
+    notice,
+  })
 
 const perRoute = <T>(routes: readonly Route[], make: (route: Route) => T) => {
   const made = new Map(routes.map((route) => [route, make(route)]))

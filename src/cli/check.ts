@@ -3,8 +3,8 @@
 import { hostPortText } from '../config/addresses.ts'
 import type { Config } from '../config/config.ts'
 import { type LoadedConfig, loadConfig } from '../config/load.ts'
-import { createOpenIdProvider } from '../edges/openid-client/provider.ts'
 import { asGatewayError } from '../errors.ts'
+import { providerOf } from '../gateway.ts'
 import { requestedScope } from '../login/start.ts'
 import type { ProviderFacts } from '../oidc/provider.ts'
 import { systemClock } from '../time.ts'
@@ -60,18 +60,7 @@ const registration = ({ publicUrl, prefix, clientId, provider }: Config): readon
 
 /** A provider that is silent is no fault of the configuration: the gateway, too, starts without it. */
 const providerReport = async (config: Config): Promise<readonly string[]> => {
-  const provider = createOpenIdProvider({
-    issuer: config.issuer,
-    clientId: config.clientId,
-    clientSecret: config.clientSecret,
-    clientAuthentication: config.provider.clientAuthentication,
-    timeout: config.provider.timeout,
-    tokenTimeout: config.provider.tokenTimeout,
-    ...(config.provider.connectTo === undefined ? {} : { connectTo: config.provider.connectTo }),
-    idTokenAlgorithms: config.provider.idTokenAlgorithms,
-    clock: systemClock,
-    notice: () => undefined,
-  })
+  const provider = providerOf(config, systemClock, () => undefined)
   try {
     return factLines(config, await provider.facts())
   } catch (thrown) {
