@@ -119,7 +119,9 @@ describe.concurrent('two replicas, one Redis', { timeout: 60_000 }, () => {
       { timeoutMs: 15_000, intervalMs: 200 },
     )
     expect(ended.code).toBe('session_ended')
-    expect(replicas.gateways[0]?.stdout.join('\n')).toContain('refresh_lost')
+    await waitFor('the log says why', () =>
+      replicas.gateways[0]?.stdout.some((line) => line.includes('"reason":"refresh_lost"')),
+    )
     await expectKept(replicas, other)
   })
 
