@@ -150,7 +150,7 @@ const settings = (parts: {
   COATCHECK_UPSTREAM: parts.api.origin,
   COATCHECK_SPA: APP_DIRECTORY,
   COATCHECK_SPA_CSP: 'strict',
-  COATCHECK_LOGGING_LEVEL: parts.io.env.COATCHECK_LOGGING_LEVEL ?? 'warn',
+  COATCHECK_LOGGING_LEVEL: parts.io.env.COATCHECK_LOGGING_LEVEL ?? 'error',
 })
 
 const startGateway = async (env: Record<string, string>, cwd: string): Promise<Closable> => {
