@@ -66,7 +66,7 @@ export const signedInView = (
 
 export const endedView = (problem: Problem, onSignIn: () => void): HTMLElement =>
   noticeView({
-    kicker: 'Your session',
+    kicker: 'Your session is over',
     problem,
     actions: [
       el('button', { class: 'primary', type: 'button', onclick: onSignIn }, 'Sign in again'),
