@@ -67,7 +67,7 @@ const createUpstream = (origin: string): Upstream => {
   const connect = buildConnector({ allowH2: false, timeout: CONNECT_ABANDONED_MS })
   const servername = isIP(address) === 0 ? hostname : ''
   const pool = new Pool(origin, {
-    // HTTP/2 is undici's default and has another form of raw headers (shared/libraries.md §7).
+    // HTTP/2 is undici's default and gives raw headers in another form, as an object.
     allowH2: false,
     connect: (target, callback) => connect({ ...target, servername }, callback),
     keepAliveTimeout: KEEP_ALIVE_MS,
