@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util'
 import { browserChecks, startChromium } from '../test/deploy/browser-check.ts'
 import { environmentOf, readComposeFile, repositoryUrl } from '../test/deploy/compose-file.ts'
 import { startForwarder } from '../test/deploy/forwarder.ts'
-import { layImageOut } from '../test/deploy/image-layout.ts'
+import { type ImageLayout, layImageOut } from '../test/deploy/image-layout.ts'
 import { startImageProcess } from '../test/deploy/image-process.ts'
 import { fetchKeycloak, type Keycloak, startKeycloak } from '../test/deploy/keycloak.ts'
 import { type Check, providerChecks } from '../test/deploy/provider-check.ts'
@@ -130,11 +130,11 @@ const checkProvider = async ({ keycloakPort, placed }: Addresses): Promise<Keycl
 }
 
 /** The variables of docker-compose.yml, except where a container's address stands in them. */
-const startDeployment = async ({ publicPort, keycloakPort, placed }: Addresses): Promise<void> => {
+const startDeployment = async (
+  layout: ImageLayout,
+  { publicPort, keycloakPort, placed }: Addresses,
+): Promise<void> => {
   const redis = started('Redis', await startRedis(), ({ close }) => close())
-  await buildDemoSpa()
-  const layout = started('the image’s files', await layImageOut(), ({ remove }) => remove())
-
   const apiPort = await freePort()
   const api = await startImageProcess(layout, {
     target: 'demo-api',
@@ -179,13 +179,19 @@ const placedEnvironment = (
 ): Record<string, string> =>
   Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, placed(value)]))
 
-const buildDemoSpa = async (): Promise<void> => {
+/** First of all, because what does not compile need not wait for Keycloak. */
+const build = async (): Promise<ImageLayout> => {
+  const layout = await layImageOut()
+  closers.push(layout.remove)
+  say('built: what the image holds')
   const child = await startChild(process.execPath, ['scripts/build-demo-spa.ts'], {
     cwd: fileURLToPath(repositoryUrl),
     env: { ...process.env },
   })
   const { code } = await within(120_000, 'the demo SPA is built', child.exited)
   if (code !== 0) throw new Error(`the demo SPA cannot be built:\n${child.stderr.join('\n')}`)
+  say('built: the demo SPA')
+  return layout
 }
 
 /** Asks Keycloak's administration, as its console would, how many sessions a user has. */
@@ -246,9 +252,12 @@ const run = async (): Promise<void> => {
     return
   }
   const addresses = await chooseAddresses()
-  await checkProvider(addresses)
-  if (!values['provider-only']) {
-    await startDeployment(addresses)
+  if (values['provider-only']) {
+    await checkProvider(addresses)
+  } else {
+    const layout = await build()
+    await checkProvider(addresses)
+    await startDeployment(layout, addresses)
     await checkInBrowser(addresses)
   }
   say(`all ${passed} promises hold`)
