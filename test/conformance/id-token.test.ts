@@ -224,7 +224,11 @@ describe('OIDC Core §2, §3.1.3.7 refuses a claim', () => {
     ['nbf in the future', at('nbf', 120), 'nbf_mismatch'],
     ['nbf as a string', claim('nbf', '0'), 'nbf_malformed'],
     ['nbf negative', claim('nbf', -5), 'nbf_malformed'],
-    ['auth_time as a string', claim('auth_time', '0'), 'auth_time_malformed'],
+    [
+      'auth_time as a string',
+      { claims: (c) => ({ ...c, auth_time: String(c.auth_time) }) },
+      'auth_time_malformed',
+    ],
     ['auth_time in the future', at('auth_time', 3600), 'auth_time_future'],
   ]
   test.each(rows)('%s', async (_, lie, reason) => {
@@ -398,6 +402,17 @@ describe('OIDC Core §10.1.1: keys', () => {
     await fake.rotateKey()
     fake.script('jwks', { status: 500 })
     expect(await exchangeAt(fake, provider)).toMatchObject({ kind: 'unavailable' })
+  })
+
+  test('the same at a refresh: unavailable, and the refresh token may be spent', async () => {
+    expect(await signInWith({})).toMatchObject({ kind: 'signed_in' })
+    await fake.rotateKey()
+    fake.script('jwks', { status: 500 })
+    expect(await refreshAt(fake, provider)).toMatchObject({
+      kind: 'unavailable',
+      reason: 'signing_keys_status_500',
+      spent: 'unknown',
+    })
   })
 
   test('members that are no usable keys do not spoil the rest', async () => {

@@ -303,6 +303,17 @@ describe('RFC 6749 §5.2: a refresh that the provider denies', () => {
     expect(fake.requestsTo('token')).toHaveLength(1)
   })
 
+  test('the operator gets the provider’s words for a fault of configuration, without what it repeats', async () => {
+    const error_description =
+      'AADSTS7000215: Invalid secret\u00a0\n a-secret-of-the-client rt-0123456789abcdef'
+    fake.script('token', { status: 401, body: { error: 'invalid_client', error_description } })
+    const answer = await refreshAt(fake, provider)
+    expect(answer).toMatchObject({ kind: 'misconfigured' })
+    expect('cause' in answer && String(answer.cause)).toBe(
+      "Error: the provider's answer: invalid_client (AADSTS7000215: Invalid secret  ... ...)",
+    )
+  })
+
   test('a refused connection spends nothing', async () => {
     await provider.facts()
     await refreshAt(fake, provider)

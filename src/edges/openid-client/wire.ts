@@ -48,16 +48,9 @@ export const createWire = ({ issuer, connectTo, connectTimeout }: WireOptions): 
     connections: CONNECTIONS_MAX,
     connect: (target, callback) => {
       const diverted = connectTo !== undefined && originOf(target) === issuer.origin
-      // Only the address changes: URL and Host stay, and TLS still asks for the issuer's own name.
+      // Only the address changes. URL and Host stay, and so does `target.host`, the name that TLS asks for.
       const address = diverted
-        ? {
-            ...target,
-            hostname: connectTo.host,
-            port: String(connectTo.port),
-            ...(target.protocol === 'https:'
-              ? { servername: target.servername || target.hostname }
-              : {}),
-          }
+        ? { ...target, hostname: connectTo.host, port: String(connectTo.port) }
         : target
       connect(address, (...[error, socket]) => {
         if (error === null) callback(null, socket)

@@ -96,6 +96,13 @@ test('after a failure the pauses grow, with jitter, to five seconds at most', as
   }
   fetchWith(async () => 'back')
   expect(await copy.get(NEVER)).toBe('back')
+  // What came back starts with the first pause when it fails again.
+  pass(601_000)
+  fetchWith(fails)
+  await expect(copy.get(NEVER)).rejects.toMatchObject({ reason: 'thing_network' })
+  pass(501)
+  fetchWith(async () => 'back again')
+  expect(await copy.get(NEVER)).toBe('back again')
 })
 
 test('a refetch asks at once, and then not again for ten seconds', async () => {
