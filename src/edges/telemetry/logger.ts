@@ -9,7 +9,7 @@ import { causeChain, plainText } from './safe-text.ts'
 export interface LoggerOptions {
   readonly level: LogLevel
   /** Standard output where absent. */
-  readonly destination?: LineWriter
+  readonly destination?: Pick<LineWriter, 'write'>
 }
 
 export interface Logger {
@@ -26,7 +26,7 @@ const FLUSH_MS = 1_000
 const DETAILS_PER_NOTICE_MAX = 100
 
 export const createLogger = (options: LoggerOptions): Logger => {
-  const destination = options.destination ?? createLineWriter(STDOUT)
+  const standardOutput = createLineWriter(STDOUT)
   const log = pino(
     {
       level: options.level,
@@ -34,7 +34,7 @@ export const createLogger = (options: LoggerOptions): Logger => {
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    destination,
+    options.destination ?? standardOutput,
   )
 
   const emit: Emit = (event) => {
@@ -50,7 +50,7 @@ export const createLogger = (options: LoggerOptions): Logger => {
     emit({ type: 'operator_notice', notice: name, detail })
   }
 
-  return { emit, notice, flush: () => destination.flush(FLUSH_MS) }
+  return { emit, notice, flush: () => standardOutput.flush(FLUSH_MS) }
 }
 
 const levelOf = (event: GatewayEvent): LogLevel => {
