@@ -188,7 +188,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       }
     }
 
-    await endFormer(transaction)
+    await endFormer(transaction, signIn)
     const open = await vault.begin(
       {
         issuer: transaction.issuer,
@@ -305,14 +305,26 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     return former === undefined ? undefined : ticketFrom(former.id, former.key)
   }
 
-  /** The session that existed at the start is replaced: its ticket is dead at once, its refresh token revoked. */
-  async function endFormer(transaction: Transaction): Promise<void> {
+  /**
+   * The session that existed at the start is replaced, its ticket dead at once. Its refresh token is revoked only
+   * where that is known to be another grant: providers tie all sign-ins of one browser session to one, and
+   * revoking the old token there would kill the new one (observed with oidc-provider's default).
+   */
+  async function endFormer(transaction: Transaction, signIn: SignIn): Promise<void> {
     const former = formerTicket(transaction)
     if (former === undefined) return
     const seen = await vault.load(former)
     if (seen.kind !== 'live') return
+    const { session } = seen.open
     await vault.end(former.digest, 'replaced_at_login')
-    revoke(seen.open.session.tokens.refreshToken, sessionLabel(former.digest))
+    const sid = text(signIn.idTokenClaims.sid)
+    const otherGrant =
+      session.issuer !== transaction.issuer ||
+      session.subject !== signIn.subject ||
+      (sid !== undefined &&
+        session.providerSessionId !== undefined &&
+        sid !== session.providerSessionId)
+    if (otherGrant) revoke(session.tokens.refreshToken, sessionLabel(former.digest))
   }
 
   function discard(signIn: SignIn): void {

@@ -322,7 +322,7 @@ describe('what Strict means', () => {
 })
 
 describe('a new sign-in replaces the session', () => {
-  test('new id, old ticket dead at once, old refresh token revoked', async () => {
+  test('new id, and the old ticket is dead at once', async () => {
     const browser = await whole.signedIn()
     const before = sessionCookie(browser)!
     await browser.navigate('/bff/login?returnTo=/again', { from: browser.page })
@@ -336,6 +336,35 @@ describe('a new sign-in replaces the session', () => {
     expect(problem(await thief.fetch('/api/items'))).toMatchObject({ code: 'session_ended' })
     expect((await session(browser)).authenticated).toBe(true)
     expect((await browser.fetch('/api/items')).status).toBe(200)
+  })
+
+  test('a provider that ties all sign-ins of a browser to one grant: the new session still refreshes', async () => {
+    const shared = await startWholeGateway({
+      provider: { grants: 'per-session', accessTokenLifetimeSeconds: 2 },
+    })
+    try {
+      const browser = await shared.signedIn()
+      await browser.navigate(`${shared.url}/bff/login`)
+      await new Promise((resolve) => setTimeout(resolve, 2_200))
+      expect((await browser.fetch('/api/items')).status).toBe(200)
+      expect(shared.provider.revokedGrants()).toEqual([])
+    } finally {
+      await shared.close()
+    }
+  })
+
+  test('another account in the same browser: the former grant is revoked', async () => {
+    const bobs = sessionCookie(await whole.signedIn('bob'))
+    const browser = whole.browser()
+    await browser.navigate(whole.url)
+    browser.jar.set(
+      `${bobs?.name}=${bobs?.value}; Path=/; Secure; HttpOnly; SameSite=Strict`,
+      new URL(whole.url),
+    )
+    const before = whole.provider.revokedGrants().length
+    await signIn(browser, whole.url)
+    expect((await session(browser)).user).toMatchObject({ sub: 'alice' })
+    await expect.poll(() => whole.provider.revokedGrants().length).toBe(before + 1)
   })
 
   test('fixation: a cookie planted before sign-in is not the session afterwards', async () => {
