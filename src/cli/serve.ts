@@ -6,7 +6,7 @@ import type { HostPort } from '../config/forms.ts'
 import { loadConfig } from '../config/load.ts'
 import { variableOf } from '../config/settings.ts'
 import { watchSecrets } from '../config/watched.ts'
-import { type ListeningServer, startListener } from '../edges/http/listener.ts'
+import { ListenError, type ListeningServer, startListener } from '../edges/http/listener.ts'
 import { createLogger } from '../edges/telemetry/logger.ts'
 import { createGateway, type Gateway } from '../gateway.ts'
 import { type Milliseconds, milliseconds, systemClock, toMs } from '../time.ts'
@@ -78,16 +78,8 @@ const startServers = async (config: Config, gateway: Gateway): Promise<Servers> 
   }
 }
 
-/** An address that somebody else has, or that is none of this machine's. */
+/** Carries the words for the operator: which setting to change. */
 class AddressUnavailable extends Error {}
-
-const ADDRESS_CODES: ReadonlySet<unknown> = new Set([
-  'EADDRINUSE',
-  'EADDRNOTAVAIL',
-  'EACCES',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-])
 
 const listenOn = async (
   setting: string,
@@ -97,10 +89,10 @@ const listenOn = async (
   try {
     return await startListener({ ...server, address })
   } catch (thrown) {
-    const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined
-    if (!ADDRESS_CODES.has(code)) throw thrown
+    if (!(thrown instanceof ListenError)) throw thrown
     throw new AddressUnavailable(
-      `coatcheck: cannot listen on ${hostPortText(address)} (${code}): change ${setting} (${variableOf(setting)}) or free the address`,
+      `coatcheck: ${thrown.message} (${thrown.code}): change ${setting} (${variableOf(setting)}), or free the address`,
+      { cause: thrown },
     )
   }
 }

@@ -76,7 +76,9 @@ test('names the setting whose address is taken, and ends with 69', async () => {
     COATCHECK_OPERATIONS_LISTEN: 'off',
   })
   expect(code).toBe(69)
-  expect(stderr).toMatch(/cannot listen on .* \(EADDRINUSE\): change listen \(COATCHECK_LISTEN\)/)
+  expect(stderr).toMatch(
+    /^coatcheck: cannot listen on 127\.0\.0\.1:\d+: .* \(EADDRINUSE\): change listen \(COATCHECK_LISTEN\)/,
+  )
 })
 
 test('does not start with a wrong configuration, and ends with 78', async () => {
