@@ -20,6 +20,8 @@ export type RefreshOutcome = 'refreshed' | 'superseded' | 'rejected' | 'unavaila
 
 export type GatewayEvent =
   | { readonly type: 'login_started'; readonly requestId: string }
+  /** The first authorization request of this process, and again when the scope changed. */
+  | { readonly type: 'scope_requested'; readonly scope: string }
   | { readonly type: 'login_succeeded'; readonly requestId: string; readonly session: string }
   | { readonly type: 'login_failed'; readonly requestId: string; readonly reason: string }
   | { readonly type: 'login_restarted'; readonly requestId: string; readonly reason: string }

@@ -162,7 +162,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     names,
     clock,
     consent,
-    notice,
+    emit,
     settings: {
       redirectUri,
       responseMode,

@@ -2,6 +2,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { GatewayError } from '../errors.ts'
+import type { Emit } from '../events.ts'
 import type { Provider, ProviderFacts } from '../oidc/provider.ts'
 import type { Sealer } from '../session/seal.ts'
 import { type CookieNames, type SameSite, setCookie } from '../session/session-cookie.ts'
@@ -96,7 +97,7 @@ export interface LoginStarterDependencies {
   readonly clock: Clock
   readonly settings: LoginSettings
   readonly consent: ConsentMemory
-  readonly notice: (notice: string, detail: string) => void
+  readonly emit: Emit
 }
 
 /** Whether `prompt=consent` brings this provider to issue a refresh token; learnt once per process. */
@@ -123,12 +124,14 @@ export const transactionSameSite = (responseMode: LoginSettings['responseMode'])
   responseMode === 'form_post' ? 'None' : 'Lax'
 
 export const createLoginStarter = (dependencies: LoginStarterDependencies): LoginStarter => {
-  const { provider, sealer, names, clock, settings, consent, notice } = dependencies
+  const { provider, sealer, names, clock, settings, consent, emit } = dependencies
+  let announced: string | undefined
   return {
     start: async (request) => {
       const facts = await provider.facts()
       const scope = requestedScope(settings.scope, facts)
-      notice('scope', `sign-ins ask for: ${scope}`)
+      if (scope !== announced) emit({ type: 'scope_requested', scope })
+      announced = scope
       const asksConsent =
         request.consent === true ||
         (consent.verdict === 'helps' && scope.split(' ').includes('offline_access'))

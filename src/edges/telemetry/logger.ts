@@ -60,6 +60,7 @@ const levelOf = (event: GatewayEvent): LogLevel => {
     // Anybody can cause it by opening a URL.
     case 'login_started':
       return 'debug'
+    case 'scope_requested':
     case 'login_succeeded':
     case 'login_restarted':
     case 'session_ended':
