@@ -380,6 +380,7 @@ describe('OIDC Core §10.1.1: keys', () => {
     ['a redirect', { status: 302, headers: { location: '/other' }, body: '' }],
     ['a reset', { fate: 'reset' }],
     ['an array', { body: [] }],
+    ['2 MB', { body: { keys: ['x'.repeat(2_000_000)] } }],
   ])('unreachable keys (%s) are nobody’s fault, and the code is not spent', async (_, reply) => {
     fake.script('jwks', reply)
     fake.forgetRequests()

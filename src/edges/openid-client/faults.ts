@@ -112,9 +112,7 @@ const ofClientError = ({ code, cause }: ClientError): Fault => {
     case 'OAUTH_UNSUPPORTED_OPERATION':
       return fault('unacceptable', 'token_type_unsupported', 'unknown')
     default:
-      return cause instanceof AnswerTooLarge
-        ? fault('transient', 'answer_too_large', 'unknown')
-        : fault('transient', 'unexpected', 'unknown')
+      return ofConnection(cause)
   }
 }
 
@@ -128,6 +126,7 @@ const ofConnection = (thrown: unknown): Fault => {
   if (thrown instanceof DOMException && thrown.name === 'TimeoutError') {
     return fault('transient', 'timeout', 'unknown')
   }
+  if (thrown instanceof AnswerTooLarge) return fault('transient', 'answer_too_large', 'unknown')
   // Reset, closed early, cut short: the request may have arrived.
   if (thrown instanceof TypeError) return fault('transient', 'network', 'unknown')
   return fault('transient', 'unexpected', 'unknown')
