@@ -45,6 +45,7 @@ export const serve: Command = async (argv, io) => {
     return EXIT.unavailable
   } finally {
     watching.stop()
+    await logger.flush()
   }
 }
 

@@ -129,7 +129,7 @@ const follow = (
   const watched: WatchedSettings = {
     clientSecret: watch('clientSecret', settings.clientSecret),
     secret: settings.secret === undefined ? undefined : watch('secret', settings.secret),
-    redisUrl: settings.redis.url === undefined ? undefined : watch('redis.url', settings.redis.url),
+    redisUrl: settings.redis.url === undefined ? undefined : constant(settings.redis.url),
   }
   for (const [path, { file, variable, text }] of variables)
     if (file !== undefined && !FOLLOWED_PATHS.has(path))
@@ -137,7 +137,7 @@ const follow = (
   return { watched, followedFiles }
 }
 
-const FOLLOWED_PATHS: ReadonlySet<string> = new Set(['clientSecret', 'secret', 'redis.url'])
+const FOLLOWED_PATHS: ReadonlySet<string> = new Set(['clientSecret', 'secret'])
 
 const textOf = (file: string): string | undefined => {
   const read = readSettingFile(file)

@@ -80,6 +80,12 @@ const parametersSchema = z
         code: 'custom',
         message: `may not name ${reserved.join(', ')}: the gateway sets what it needs of those itself`,
       })
+    if (parameters.max_age !== undefined && !/^\d{1,9}$/.test(parameters.max_age))
+      context.addIssue({
+        code: 'custom',
+        message:
+          'must have max_age as a whole number of seconds (OpenID Connect Core 1.0 §3.1.2.1)',
+      })
     const sound = Object.entries(parameters).every(
       ([name, value]) => PARAMETER_NAME.test(name) && PARAMETER_VALUE.test(value),
     )

@@ -220,7 +220,7 @@ export const settingsSchema = group({
   redis: group({
     url: optional(
       redisUrl,
-      'Redis or Valkey that keeps the sessions; without it they live in this process and end with it. Read again while running when it comes from a file.',
+      'Redis or Valkey that keeps the sessions; without it they live in this process and end with it.',
     ),
     namespace: optional(
       matching('text', 'must be 1 to 32 letters, digits, _ or -', /^[A-Za-z0-9_-]{1,32}$/),

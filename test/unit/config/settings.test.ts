@@ -251,6 +251,7 @@ const ROWS: readonly Row[] = [
     accepted: [
       ['access_type=offline&prompt=consent', { access_type: 'offline', prompt: 'consent' }],
       ['kc_idp_hint=a%20b%26c', { kc_idp_hint: 'a b&c' }],
+      ['max_age=600', { max_age: '600' }],
     ],
     refused: [
       'client_id=x',
@@ -273,6 +274,7 @@ const ROWS: readonly Row[] = [
       '__proto__=x',
       'a b=1',
       'a=%0d%0ab',
+      'max_age=soon',
     ],
   },
   {

@@ -109,11 +109,15 @@ describe('a content that cannot be used keeps the value and warns once', () => {
   })
 })
 
-test('the Redis URL follows its file', async () => {
-  const { config, directory, tick } = follow({ url: 'redis://one' }, { COATCHECK_REDIS_URL: 'url' })
+test('the Redis URL is one of the settings that are read at start only', async () => {
+  const { config, directory, warnings, tick } = follow(
+    { url: 'redis://one' },
+    { COATCHECK_REDIS_URL: 'url' },
+  )
   writeFileSync(join(directory, 'url'), 'redis://two')
   await tick()
-  expect(config.redis.url?.current).toBe('redis://two')
+  expect(config.redis.url?.current).toBe('redis://one')
+  expect(warnings).toEqual([expect.stringContaining('COATCHECK_REDIS_URL_FILE names has changed')])
 })
 
 test('a setting that is read at start only says that its file changed, once', async () => {
