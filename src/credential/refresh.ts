@@ -100,6 +100,9 @@ const REWRITE_PAUSE_MAX_MS = 1_000
 const MISCONFIGURED_PAUSE_MS = 10_000
 const STORE_RETRY_MS = 1_000
 
+const causeOf = (cause: unknown): string | undefined =>
+  cause instanceof Error ? cause.message : undefined
+
 type Refreshable = OpenSession & {
   readonly session: Session & { readonly tokens: { readonly refreshToken: string } }
 }
@@ -265,7 +268,8 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
 
       case 'misconfigured': {
         slot.succeeded()
-        notice('provider_misconfigured', answer.reason)
+        // The adapter's causes are fit for a log: they carry the provider's explanation, and no token.
+        notice('provider_misconfigured', causeOf(answer.cause) ?? answer.reason)
         const retryAfter = milliseconds(MISCONFIGURED_PAUSE_MS)
         await letGo(digest, owner, retryAfter, 'no')
         return report(open, startedMs, answer.reason, {
