@@ -72,7 +72,8 @@ ${table(SETTINGS.filter(({ variable }) => variable !== undefined))}
 ## Routes
 
 \`routes\` is a list in the file, without variables. \`upstream\` and \`apiPaths\` make routes of the same kind, with these
-defaults and WebSocket; the longest path wins, and two routes of one path must share no method.
+defaults and WebSocket. The longest path wins. Routes of one path must differ in their methods; one without
+\`methods\` takes those that no other names.
 
 ${table(SETTINGS.filter(({ variable }) => variable === undefined))}
 

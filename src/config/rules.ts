@@ -120,7 +120,10 @@ const routeRules = (
     : []),
 ]
 
-/** Two routes of one path must share no method; those that `upstream` and `apiPaths` make count too. */
+/**
+ * Routes of one path must name no method twice, and only one of them may take those that no other names. The
+ * routes that `upstream` and `apiPaths` make count too.
+ */
 const duplicateRoutes = (settings: Readable<Settings>): readonly BrokenRule[] => {
   const taken = new Map<string, Set<string>>()
   const claims = [
@@ -139,10 +142,7 @@ const duplicateRoutes = (settings: Readable<Settings>): readonly BrokenRule[] =>
     if (path === undefined) return []
     const earlier = taken.get(path) ?? new Set<string>()
     taken.set(path, new Set([...earlier, ...methods.filter((method) => method !== undefined)]))
-    const clash =
-      earlier.has(ANY_METHOD) ||
-      (methods.includes(ANY_METHOD) && earlier.size > 0) ||
-      methods.some((method) => method !== undefined && earlier.has(method))
+    const clash = methods.some((method) => method !== undefined && earlier.has(method))
     return clash ? broken(setting, 'must not repeat the path and a method of an earlier route') : []
   })
 }

@@ -119,7 +119,7 @@ const route = group({
   ),
   methods: optional(
     set(method, { itemsMin: 1 }),
-    'Methods that this route takes; others get 405.',
+    'Methods that this route takes, `HEAD` with `GET`; others get 405, or another route of the same path.',
     'all but CONNECT and TRACE',
   ),
   upstream: required(upstream, 'Origin, and optional base path, that gets the requests.'),
