@@ -13,6 +13,7 @@ import { startListener } from '../../src/edges/http/listener.ts'
 import { createLogger } from '../../src/edges/telemetry/logger.ts'
 import { createGateway, type Gateway } from '../../src/gateway.ts'
 import { type Browser, createBrowser } from './browser.ts'
+import { writeConfig } from './config-file.ts'
 import { freePort } from './free-port.ts'
 import { signIn } from './sign-in.ts'
 import { answerJson, startUpstreamApi, type UpstreamApi } from './upstream-api.ts'
@@ -26,6 +27,10 @@ export interface WholeGatewayOptions {
   readonly provider?: DevelopmentProviderOptions
   /** Further variables; undefined removes a default. */
   readonly env?: Readonly<Record<string, string | undefined>>
+  /** Settings of a file, for what variables cannot say. */
+  readonly file?: (origins: { readonly api: string }) => object
+  /** How the client differs from the usual one. */
+  readonly client?: { readonly resource?: boolean }
 }
 
 export interface WholeGateway {
@@ -78,14 +83,17 @@ export const startWholeGateway = async (
   const url = `http://localhost:${port}`
   const prefix = options.env?.COATCHECK_PREFIX ?? '/bff'
   const provider = await startDevelopmentProvider({
-    clients: [clientOf(url, prefix)],
+    clients: [{ ...clientOf(url, prefix), ...options.client }],
     ...options.provider,
   })
   const api = await startUpstreamApi({ answer: answerJson({ ok: true }) })
+  const file = options.file && (await writeConfig(options.file({ api: api.url })))
   const { config } = loadConfig({
     env: definedOnly({ ...sidecarEnvironment(port, provider, api), ...options.env }),
     cwd: import.meta.dirname,
+    ...(file === undefined ? {} : { configFile: file.path }),
   })
+  await file?.remove()
   const lines: string[] = []
   const logger = createLogger({
     level: 'debug',

@@ -1,0 +1,175 @@
+/** Proxied calls through the whole gateway: routes, credentials, replays, documents. */
+
+import { afterEach, expect, test } from 'vitest'
+import { PASSWORD_ACR } from '../../src/dev/sign-in.ts'
+import { sessionCookie } from '../support/cookies.ts'
+import { answerJson } from '../support/upstream-api.ts'
+import { startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
+
+let whole: WholeGateway
+afterEach(() => whole.close())
+
+const invalidToken = { 'www-authenticate': 'Bearer error="invalid_token"' }
+const code = (answer: { json(): unknown }) => (answer.json() as { code: string }).code
+
+test('variables alone: several prefixes, path unchanged or stripped', async () => {
+  whole = await startWholeGateway({
+    env: { COATCHECK_API_PATHS: '/api,/graphql', COATCHECK_UPSTREAM_STRIP_PREFIX: 'true' },
+  })
+  const browser = await whole.signedIn()
+  await browser.fetch('/api/items?x=%20y')
+  await browser.fetch('/graphql')
+  expect(whole.api.requests.map(({ url }) => url)).toEqual(['/items?x=%20y', '/'])
+  expect((await browser.fetch('/apifoo')).status).toBe(404)
+})
+
+test('an upstream’s invalid_token forces one refresh and one replay, body included', async () => {
+  whole = await startWholeGateway()
+  const browser = await whole.signedIn()
+  whole.api.answerWith(async (request, response) => {
+    const first = whole.api.requests.length === 1
+    const answer = first ? answerJson({ error: 'no' }, 401, invalidToken) : answerJson({ ok: 1 })
+    await answer(request, response)
+  })
+  const answer = await browser.fetch('/api/items/7', { method: 'PUT', body: '{"name":"hat"}' })
+  expect(answer.status).toBe(200)
+  const [one, two] = whole.api.requests
+  expect(two?.header('authorization')).not.toBe(one?.header('authorization'))
+  expect(two?.body.toString()).toBe('{"name":"hat"}')
+  expect(whole.api.requests).toHaveLength(2)
+})
+
+test('RFC 9110 §9.2.2 a POST is never replayed; the upstream’s 401 is passed on as it is', async () => {
+  whole = await startWholeGateway()
+  const browser = await whole.signedIn()
+  whole.api.answerWith(answerJson({ error: 'mine' }, 401, invalidToken))
+  const answer = await browser.fetch('/api/items', { method: 'POST', body: '{}' })
+  expect([answer.status, answer.json()]).toEqual([401, { error: 'mine' }])
+  expect(whole.api.requests).toHaveLength(1)
+})
+
+test('an upstream that rejects every token is asked at most twice per call, and soon once', async () => {
+  whole = await startWholeGateway()
+  const browser = await whole.signedIn()
+  whole.api.answerWith(answerJson({ error: 'mine' }, 401, invalidToken))
+  for (let turn = 0; turn < 8; turn += 1) {
+    const answer = await browser.fetch('/api/items')
+    expect([answer.status, answer.json()]).toEqual([401, { error: 'mine' }])
+  }
+  // Five doubled calls, then the route is known to reject tokens and three go through once.
+  expect(whole.api.requests).toHaveLength(13)
+  expect(
+    whole.provider.tokenRequests().filter(({ grantType }) => grantType === 'refresh_token'),
+  ).toHaveLength(1)
+  expect(whole.log).toContainEqual(
+    expect.objectContaining({ notice: 'upstream_rejects_tokens', detail: '/api' }),
+  )
+  expect((await browser.fetch('/bff/session')).json()).toMatchObject({ authenticated: true })
+})
+
+test('a 401 that speaks of something else is no reason to refresh', async () => {
+  whole = await startWholeGateway()
+  const browser = await whole.signedIn()
+  whole.api.answerWith(
+    answerJson({}, 401, { 'www-authenticate': 'Bearer error="insufficient_user_authentication"' }),
+  )
+  expect((await browser.fetch('/api/items')).status).toBe(401)
+  expect(whole.api.requests).toHaveLength(1)
+})
+
+test('routes of a file: anonymous, methods, credential none, documents', async () => {
+  whole = await startWholeGateway({
+    env: { COATCHECK_UPSTREAM: undefined },
+    file: ({ api }) => ({
+      routes: [
+        { path: '/open', upstream: api, accept: ['session', 'anonymous'] },
+        { path: '/read', upstream: api, methods: ['GET'] },
+        { path: '/plain', upstream: api, credential: 'none' },
+        { path: '/pages', upstream: api, documents: true },
+      ],
+    }),
+  })
+  const stranger = whole.browser()
+  await stranger.navigate(`${whole.url}/`)
+  expect((await stranger.fetch('/open/x')).status).toBe(200)
+  expect(whole.api.requests.at(-1)?.header('authorization')).toBeUndefined()
+  const toLogin = await stranger.navigate(`${whole.url}/pages/7?x=1`, { redirect: 'manual' })
+  expect([toLogin.status, toLogin.header('location')]).toEqual([
+    303,
+    '/bff/login?returnTo=%2Fpages%2F7%3Fx%3D1',
+  ])
+  expect(code(await stranger.fetch('/pages/7'))).toBe('session_required')
+
+  const browser = await whole.signedIn()
+  await browser.fetch('/open/x')
+  expect(whole.api.requests.at(-1)?.header('authorization')).toMatch(/^Bearer /)
+  await browser.fetch('/plain')
+  expect(whole.api.requests.at(-1)?.header('authorization')).toBeUndefined()
+  const refused = await browser.fetch('/read', { method: 'POST' })
+  expect([refused.status, refused.header('allow')]).toEqual([405, 'GET, HEAD'])
+  // A link from another site to a document route: the small page first, then the document.
+  const document = await browser.navigate(`${whole.url}/pages/7`, { from: 'http://127.0.0.1:1/' })
+  expect(document.status).toBe(200)
+  expect(document.chain.map(({ status }) => status)).toEqual([200, 200])
+  // A dead session on a route that takes anyone is anyone.
+  await browser.fetch('/bff/logout', { method: 'POST', from: whole.url })
+  expect((await browser.fetch('/open/x', { from: whole.url })).status).toBe(200)
+})
+
+test('the thin ID token: claims come from UserInfo, once', async () => {
+  whole = await startWholeGateway({
+    env: { COATCHECK_RESOURCE: undefined, COATCHECK_USER_CLAIMS: 'groups' },
+    client: { resource: false },
+  })
+  const browser = await whole.signedIn()
+  expect((await browser.fetch('/bff/session')).json()).toMatchObject({
+    user: { sub: 'alice', name: 'Alice Archer', groups: ['staff', 'admins'] },
+  })
+})
+
+test('who may sign in: the others get a page, no session, and their grant is revoked', async () => {
+  whole = await startWholeGateway({ env: { COATCHECK_SIGN_IN_REQUIRE: 'groups=admins' } })
+  expect((await (await whole.signedIn('alice')).fetch('/bff/session')).json()).toMatchObject({
+    authenticated: true,
+  })
+  const bob = await whole.signedIn('bob')
+  expect(bob.page.status).toBe(403)
+  expect(bob.page.text).toContain('sign_in_refused')
+  expect(sessionCookie(bob)).toBeUndefined()
+  await expect.poll(() => whole.provider.revokedGrants().length).toBe(1)
+})
+
+test('login.errors redirect: a failed sign-in ends where the app hears of it', async () => {
+  whole = await startWholeGateway({ env: { COATCHECK_LOGIN_ERRORS: 'redirect' } })
+  const browser = whole.browser()
+  const refused = await browser.navigate(
+    `${whole.url}/bff/login?prompt=none&returnTo=${encodeURIComponent('/app?x=1#top')}`,
+  )
+  expect(refused.url).toBe(`${whole.url}/app?x=1&error=login_failed#top`)
+})
+
+test('RFC 9470 §5 an answer with a lower acr than asked begins no session', async () => {
+  whole = await startWholeGateway()
+  const met = whole.browser()
+  await met.navigate(`${whole.url}/bff/login?acr_values=${PASSWORD_ACR}`)
+  await met.submitForm(met.page, { login: 'alice', password: 'alice' })
+  expect((await met.fetch('/bff/session')).json()).toMatchObject({ authenticated: true })
+
+  const unmet = whole.browser()
+  await unmet.navigate(`${whole.url}/bff/login?acr_values=urn:example:never`)
+  const landed = await unmet.submitForm(unmet.page, { login: 'alice', password: 'alice' })
+  expect([landed.status, sessionCookie(unmet)]).toEqual([400, undefined])
+  expect(landed.text).toContain('login_failed')
+  expect(whole.log.filter(({ event }) => event === 'login_failed').at(-1)).toMatchObject({
+    reason: 'acr_not_met',
+  })
+})
+
+test('a developer who opens another host is led to the public one; calls are not', async () => {
+  whole = await startWholeGateway({ env: { COATCHECK_SPA: 'fixtures/spa' } })
+  const browser = whole.browser()
+  const led = await browser.navigate(`http://127.0.0.1:${whole.port}/orders?x=1`, {
+    redirect: 'manual',
+  })
+  expect([led.status, led.header('location')]).toEqual([307, `${whole.url}/orders?x=1`])
+})
