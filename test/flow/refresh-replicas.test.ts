@@ -188,6 +188,23 @@ describe.concurrent('two replicas, one Redis', { timeout: 60_000 }, () => {
     }
   })
 
+  test('SIGTERM during a refresh: its result is written before the process ends with 0', async (context) => {
+    const replicas = await start(context)
+    const cookie = await replicas.signIn()
+    replicas.provider.setFault({ delayMs: 1_500 }, 'after')
+    await untilExpired()
+    const held = replicas.call(1, cookie)
+    await waitFor('the provider has rotated', () => replicas.refreshes()[0]?.consumed)
+    replicas.provider.setFault('continue', 'after')
+    const ended = await replicas.gateways[1]?.kill('SIGTERM')
+    expect(ended).toMatchObject({ code: 0 })
+    expect((await held).status).toBe(200)
+    await expectKept(replicas, cookie)
+    expect(replicas.provider.revokedGrants()).toEqual([])
+    const spent = replicas.refreshes().map(({ refreshTokenFingerprint }) => refreshTokenFingerprint)
+    expect(new Set(spent).size).toBe(spent.length)
+  })
+
   test('Redis frozen for 3 s: 503 and the cookie kept, then everything goes on', async (context) => {
     const replicas = await start(context)
     const cookie = await replicas.signIn()
