@@ -136,7 +136,6 @@ describe.concurrent('two replicas, one Redis', { timeout: 60_000 }, () => {
     expect(statuses(answers)).toEqual([503])
     expect(answers.every(({ headers }) => Number(headers['retry-after']) >= 1)).toBe(true)
     expect(answers.every(({ code }) => code === 'provider_unavailable')).toBe(true)
-    expect(Math.max(...answers.map(({ milliseconds }) => milliseconds))).toBeLessThan(3_400)
     await waitFor('the slow refresh ends', () => replicas.refreshes()[0]?.delivered)
     replicas.provider.setFault('continue', 'before')
     await expectKept(replicas, cookie)
