@@ -182,6 +182,10 @@ const withoutSession = (
   throw new GatewayError(EXPIRED.has(reason) ? 'session_expired' : 'session_ended', { reason })
 }
 
+/** A cookie of another secret is as good as none, and a log that told them apart would only fill. */
+const unremarkable = (why: (SessionReading & { kind: 'absent' })['why']) =>
+  why === 'foreign' ? 'no_cookie' : why
+
 /** Ends that come by themselves with time; every other end was somebody's doing. */
 const EXPIRED: ReadonlySet<EndReason> = new Set([
   'idle',

@@ -8,7 +8,6 @@ import type { Sealer } from '../session/seal.ts'
 import { type CookieNames, type SameSite, setCookie } from '../session/session-cookie.ts'
 import type { Ticket } from '../session/ticket.ts'
 import type { Clock } from '../time.ts'
-import { DEFAULT_RETURN_TO } from './return-to.ts'
 import { chooseSlot, newState, sealTransaction, TRANSACTION_SECONDS } from './transaction.ts'
 
 /** What a caller may say about a sign-in; everything else is ignored. */
@@ -75,7 +74,7 @@ export interface StartedLogin {
 }
 
 export interface LoginStart {
-  readonly returnTo: string | undefined
+  readonly returnTo: string
   readonly parameters: LoginParameters
   readonly cookieHeader: string | undefined
   /** The session that exists now, if its cookie came along. */
@@ -161,7 +160,7 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
         state,
         codeVerifier,
         nonce,
-        returnTo: request.returnTo ?? DEFAULT_RETURN_TO,
+        returnTo: request.returnTo,
         issuer: facts.issuer,
         asked: {
           acrValues: parameters.acr_values ?? settings.authorizationParams.acr_values,

@@ -105,15 +105,15 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
   const pageOf = (exchange: Exchange) =>
     returnToFromReferer(header(exchange, 'referer'), settings.returnTo)
 
+  /** Where the caller wants to go; unsaid, back to the page it is on. */
+  const landing = (exchange: Exchange, wanted: string | undefined): string =>
+    (wanted === undefined ? pageOf(exchange) : safeReturnTo(wanted, settings.returnTo)) ??
+    DEFAULT_RETURN_TO
+
   const startLogin = async (exchange: Exchange, given: (name: string) => string | undefined) => {
     const parameters = parseLoginParameters((name: keyof LoginParameters) => given(name))
-    const wanted = given('returnTo')
-    const returnTo =
-      wanted === undefined
-        ? pageOf(exchange)
-        : (safeReturnTo(wanted, settings.returnTo) ?? DEFAULT_RETURN_TO)
     const started = await starter.start({
-      returnTo,
+      returnTo: landing(exchange, given('returnTo')),
       parameters,
       cookieHeader: header(exchange, 'cookie'),
       former: await presentTicket(exchange),
@@ -196,7 +196,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
         guarded(exchange)
         navigationOnly(exchange)
         const query = singleValues(new URLSearchParams(exchange.target.query))
-        const returnTo = safeReturnTo(query('returnTo'), settings.returnTo) ?? DEFAULT_RETURN_TO
+        const returnTo = landing(exchange, query('returnTo'))
         const ticket = await presentTicket(exchange)
         if (ticket !== undefined && !logout.linkTokenMatches(ticket, query('token') ?? ''))
           throw new GatewayError('csrf_rejected', { reason: 'logout_token_mismatch' })
@@ -269,7 +269,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
         : type === 'application/x-www-form-urlencoded'
           ? singleValues(new URLSearchParams(await textBody(request)))('returnTo')
           : query('returnTo')
-    return safeReturnTo(wanted, settings.returnTo) ?? DEFAULT_RETURN_TO
+    return landing(exchange, wanted)
   }
 
   const failedLogin = (
