@@ -1,5 +1,7 @@
 /** Where to go after sign-in or sign-out: the only open-redirect check (RFC 9700 §4.11.1, OIDC Core §4). */
 
+import { parseTarget } from '../routing/path.ts'
+
 export const RETURN_TO_BYTES_MAX = 512
 export const DEFAULT_RETURN_TO = '/'
 
@@ -32,7 +34,10 @@ export const safeReturnTo = (
   if (!URL.canParse(encoded, publicOrigin)) return undefined
   const resolved = new URL(encoded, publicOrigin)
   if (resolved.origin !== publicOrigin || resolved.pathname.startsWith('//')) return undefined
-  if (resolved.pathname === prefix || resolved.pathname.startsWith(`${prefix}/`)) return undefined
+  // Read as the listener will read it: `/%62ff/login` is `/bff/login`, and what it refuses is no page.
+  const target = parseTarget(resolved.pathname, { encodedSlash: true })
+  if (target.kind === 'invalid') return undefined
+  if (target.path === prefix || target.path.startsWith(`${prefix}/`)) return undefined
   return `${resolved.pathname}${resolved.search}${resolved.hash}`
 }
 
