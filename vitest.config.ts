@@ -1,14 +1,31 @@
 /** All tests but those of the real browser (playwright.config.ts). */
 
-import { defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig } from 'vitest/config'
+
+// Flow tests run replicas, providers and kills against real deadlines: alone, one file at a time, they do not
+// measure how busy their neighbours keep a machine of 2 cores.
+const FLOW = 'test/flow/**/*.test.ts'
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     pool: 'forks',
-    // Many files start servers and processes of their own: more workers slow each other down on 2 cores.
-    maxWorkers: 2,
     testTimeout: 20_000,
     hookTimeout: 30_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'parts',
+          include: ['test/**/*.test.ts'],
+          exclude: [...configDefaults.exclude, FLOW],
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: { name: 'flow', include: [FLOW], maxWorkers: 1, sequence: { groupOrder: 1 } },
+      },
+    ],
   },
 })
