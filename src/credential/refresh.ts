@@ -500,10 +500,14 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       if (seen.kind !== 'live') return undefined
       const open = newest(seen.open)
       if (open.session.generation > sent.session.generation) return open
-      const last = forcedAt.get(digest)
-      if (last !== undefined && clock.monotonicMs() - last < FORCE_EVERY_MS) return undefined
       if (!isRefreshable(open)) return undefined
-      forcedAt.set(digest, clock.monotonicMs())
+      // A token that is due is refreshed anyway, also when it ran out on its way to the upstream; only a token
+      // that looks good is worth a refresh no oftener than this.
+      if (freshnessAt(open.session.tokens, clock.now()) === 'fresh') {
+        const last = forcedAt.get(digest)
+        if (last !== undefined && clock.monotonicMs() - last < FORCE_EVERY_MS) return undefined
+        forcedAt.set(digest, clock.monotonicMs())
+      }
       const landing = await within(times.requestWait, begin(open))
       return landing.outcome === 'refreshed' || landing.outcome === 'superseded'
         ? landing.open

@@ -348,6 +348,14 @@ test('a forced refresh happens once per session and minute, and adopts what is n
   expect((await machine.force(minuteLater))?.session.tokens.accessToken).toBe('access-2')
 })
 
+test('a token that runs out on its way is refreshed however lately one was forced', async () => {
+  const { machine, open, calls, later } = await setUp()
+  await machine.force(open)
+  const expired = await later(EXPIRED_MS)
+  expect((await machine.force(expired))?.session.tokens.accessToken).toBe('access-2')
+  expect(calls).toHaveLength(2)
+})
+
 test('at most so many calls at once; the breaker lets one probe through after its pause', async () => {
   const { clock } = createTestVault()
   const slots = createProviderSlots(clock, 2, () => 1)
