@@ -1,6 +1,8 @@
 /** Lines to a file descriptor in the background: a reader that stalls costs log lines, never a request. */
 
-import { write as writeDescriptor } from 'node:fs'
+import { createWriteStream, fstatSync } from 'node:fs'
+import { Socket } from 'node:net'
+import type { Writable } from 'node:stream'
 import { stdTimeFunctions } from 'pino'
 
 export interface LineWriter {
@@ -10,80 +12,63 @@ export interface LineWriter {
 }
 
 /** What a stalled reader may make the process hold. */
-const UNWRITTEN_BYTES_MAX = 4 * 1024 * 1024
-const CHUNK_LINES_MAX = 256
-/** A full pipe in non-blocking mode says EAGAIN; nothing tells when it has room again. */
-const FULL_PIPE_RETRY_MS = 50
+const UNWRITTEN_CHARACTERS_MAX = 4 * 1024 * 1024
 
 /**
- * pino's own destinations either write synchronously, where a full pipe holds up the event loop, or flush at
- * exit in a loop that never ends once the reader is gone (observed: sonic-boom 5 sleeps for ever on EPIPE).
+ * pino's own destinations write synchronously, where a full pipe holds up the event loop, or flush at exit in a
+ * loop that never ends once the reader is gone (observed with sonic-boom 5 and EPIPE).
  */
 export const createLineWriter = (descriptor: number): LineWriter => {
-  let queue: string[] = []
-  let queuedBytes = 0
+  let stream: Writable | undefined
   let lostLines = 0
-  let isWriting = false
-  let isBroken = false
-  let idle: (() => void)[] = []
+  let hasNoReader = false
 
-  const next = (): void => {
-    if (isBroken) queue = []
-    if (queue.length === 0) {
-      isWriting = false
-      for (const resolve of idle) resolve()
-      idle = []
+  const open = (): Writable => {
+    const opened = streamTo(descriptor)
+    // A full disk may have room for a later line; a pipe whose reader has gone gets no other.
+    opened.on('error', (error: NodeJS.ErrnoException) => {
+      hasNoReader = error.code !== 'ENOSPC'
+      stream = undefined
+    })
+    return opened
+  }
+
+  const write = (line: string): void => {
+    if (hasNoReader) return
+    stream ??= open()
+    if (stream.writableLength + line.length > UNWRITTEN_CHARACTERS_MAX) {
+      lostLines += 1
+      if (lostLines === 1) stream.once('drain', tellLost)
       return
     }
-    isWriting = true
-    const lines = queue.splice(0, CHUNK_LINES_MAX)
-    if (lostLines > 0) {
-      lines.push(
-        `{"level":"warn"${stdTimeFunctions.isoTime()},"event":"log_lines_lost","lines":${lostLines}}\n`,
-      )
-      lostLines = 0
-    }
-    const chunk = Buffer.from(lines.join(''))
-    put(chunk, 0, chunk.length)
+    stream.write(line)
   }
 
-  const put = (chunk: Buffer, offset: number, countedBytes: number): void => {
-    writeDescriptor(descriptor, chunk, offset, null, null, (error, written) => {
-      if (error?.code === 'EAGAIN') {
-        setTimeout(() => put(chunk, offset, countedBytes), FULL_PIPE_RETRY_MS)
-        return
-      }
-      if (error === null && offset + written < chunk.length) {
-        put(chunk, offset + written, countedBytes)
-        return
-      }
-      // A full disk may have room for the next line; a pipe without a reader stays broken.
-      if (error !== null) isBroken = error.code !== 'ENOSPC'
-      queuedBytes = Math.max(0, queuedBytes - countedBytes)
-      next()
-    })
+  const tellLost = (): void => {
+    const lines = lostLines
+    lostLines = 0
+    write(
+      `{"level":"warn"${stdTimeFunctions.isoTime()},"event":"log_lines_lost","lines":${lines}}\n`,
+    )
   }
 
-  return {
-    write(line) {
-      const bytes = Buffer.byteLength(line)
-      if (isBroken) return
-      if (queuedBytes + bytes > UNWRITTEN_BYTES_MAX) {
-        lostLines += 1
-        return
-      }
-      queuedBytes += bytes
-      queue.push(line)
-      if (!isWriting) next()
-    },
-    flush: (timeoutMs) =>
-      new Promise((resolve) => {
-        if (!isWriting) return resolve()
-        const timer = setTimeout(resolve, timeoutMs)
-        idle.push(() => {
-          clearTimeout(timer)
-          resolve()
-        })
-      }),
+  const flush = async (timeoutMs: number): Promise<void> => {
+    const written = Promise.withResolvers<void>()
+    const timer = setTimeout(written.resolve, timeoutMs)
+    // Called behind everything that waits; with an error where the stream has failed, which is an end as well.
+    if (stream === undefined) written.resolve()
+    else stream.write('', () => written.resolve())
+    await written.promise
+    clearTimeout(timer)
   }
+
+  return { write, flush }
+}
+
+/** Pipes without blocking: a thread that is stuck in a full one would hold up even `process.exit`. */
+const streamTo = (descriptor: number): Writable => {
+  const kind = fstatSync(descriptor)
+  return kind.isFIFO() || kind.isSocket()
+    ? new Socket({ fd: descriptor, readable: false, writable: true })
+    : createWriteStream('', { fd: descriptor, autoClose: false })
 }

@@ -1,0 +1,159 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { createMetrics } from '../../../src/edges/telemetry/metrics.ts'
+import { END_REASONS, type GatewayEvent } from '../../../src/events.ts'
+
+/** Sample lines of our own metrics that are not zero, without histogram buckets. */
+const samples = async (metrics: ReturnType<typeof createMetrics>): Promise<string[]> =>
+  (await metrics.text())
+    .split('\n')
+    .filter((line) => line.startsWith('coatcheck_') && !line.includes('_bucket{'))
+    .filter((line) => !line.endsWith(' 0'))
+
+describe('events', () => {
+  const EVENTS: readonly (readonly [GatewayEvent, readonly string[]])[] = [
+    [
+      { type: 'login_started', requestId: 'r' },
+      ['coatcheck_logins_total{outcome="started",reason=""} 1'],
+    ],
+    [
+      { type: 'login_succeeded', requestId: 'r', session: 's' },
+      ['coatcheck_logins_total{outcome="succeeded",reason=""} 1'],
+    ],
+    [
+      { type: 'login_failed', requestId: 'r', reason: 'nonce_mismatch' },
+      ['coatcheck_logins_total{outcome="failed",reason="nonce_mismatch"} 1'],
+    ],
+    [
+      { type: 'login_restarted', requestId: 'r', reason: 'no_transaction' },
+      ['coatcheck_logins_total{outcome="restarted",reason="no_transaction"} 1'],
+    ],
+    [
+      { type: 'sign_in_refused', requestId: 'r' },
+      ['coatcheck_logins_total{outcome="refused",reason=""} 1'],
+    ],
+    ...END_REASONS.map(
+      (reason) =>
+        [
+          { type: 'session_ended', session: 's', reason },
+          [`coatcheck_sessions_ended_total{reason="${reason}"} 1`],
+        ] as const,
+    ),
+    [
+      { type: 'token_refreshed', session: 's', outcome: 'refreshed', durationMs: 250 },
+      [
+        'coatcheck_refresh_total{outcome="refreshed",reason=""} 1',
+        'coatcheck_refresh_duration_seconds_sum 0.25',
+        'coatcheck_refresh_duration_seconds_count 1',
+      ],
+    ],
+    [
+      { type: 'token_revocation', session: 's', outcome: 'failed' },
+      ['coatcheck_token_revocations_total{outcome="failed"} 1'],
+    ],
+    [
+      { type: 'request_refused', requestId: 'r', code: 'csrf_rejected', reason: 'origin' },
+      ['coatcheck_refused_total{code="csrf_rejected",reason="origin"} 1'],
+    ],
+    [{ type: 'operator_notice', notice: 'n', detail: 'd' }, []],
+  ]
+
+  it.each(EVENTS)('%j is counted', async (event, expected) => {
+    const metrics = createMetrics()
+    metrics.emit(event)
+    expect(await samples(metrics)).toEqual(expected)
+  })
+
+  it('two processes’ worth of metrics in one process do not meet', async () => {
+    const first = createMetrics()
+    const second = createMetrics()
+    first.emit({ type: 'login_started', requestId: 'r' })
+    expect(await samples(second)).toEqual([])
+  })
+})
+
+describe('exchanges', () => {
+  it.each([
+    [200, '200'],
+    [404, '404'],
+    [0, 'client_left'],
+    [799, '7xx'],
+    [299, '2xx'],
+  ])('status %i is the label %s', async (status, label) => {
+    const metrics = createMetrics()
+    metrics.observeExchange({ route: '/api', status, durationSeconds: 0.5 })
+    expect(await samples(metrics)).toEqual([
+      `coatcheck_upstream_responses_total{route="/api",status="${label}"} 1`,
+      'coatcheck_exchange_duration_seconds_sum{route="/api"} 0.5',
+      'coatcheck_exchange_duration_seconds_count{route="/api"} 1',
+    ])
+  })
+})
+
+describe('the number of series is bounded', () => {
+  it('reasons from outside become `other`', async () => {
+    const metrics = createMetrics()
+    for (const reason of ['with spaces', 'UPPER', 'x'.repeat(65), 'a"b', 'a\nb']) {
+      metrics.emit({ type: 'login_failed', requestId: 'r', reason })
+    }
+    expect(await samples(metrics)).toEqual([
+      'coatcheck_logins_total{outcome="failed",reason="other"} 5',
+    ])
+  })
+
+  it('so do words beyond the hundredth, while known ones go on counting', async () => {
+    const metrics = createMetrics()
+    for (let i = 0; i < 1_000; i += 1) {
+      metrics.emit({ type: 'login_failed', requestId: 'r', reason: `reason_${i}` })
+    }
+    metrics.emit({ type: 'login_failed', requestId: 'r', reason: 'reason_7' })
+    const lines = await samples(metrics)
+    expect(lines).toHaveLength(101)
+    expect(lines).toContain('coatcheck_logins_total{outcome="failed",reason="reason_7"} 2')
+    expect(lines).toContain('coatcheck_logins_total{outcome="failed",reason="other"} 900')
+  })
+})
+
+describe('docs/metrics.md', () => {
+  const text = readFileSync(new URL('../../../docs/metrics.md', import.meta.url), 'utf8')
+  const documented = new Map(
+    [...text.matchAll(/^\| `(coatcheck_\w+)` \| (\w+) \| ([^|]*)\|/gm)].map(
+      ([, name = '', type, labels = '']) => [
+        name,
+        { type, labels: [...labels.matchAll(/`(\w+)`/g)].map(([, label]) => label) },
+      ],
+    ),
+  )
+
+  /** One event of each type and one exchange, so that every metric shows its labels. */
+  const exposed = async () => {
+    const metrics = createMetrics()
+    metrics.emit({ type: 'login_started', requestId: 'r' })
+    metrics.emit({ type: 'session_ended', session: 's', reason: 'idle' })
+    metrics.emit({ type: 'token_refreshed', session: 's', outcome: 'refreshed', durationMs: 1 })
+    metrics.emit({ type: 'token_revocation', session: 's', outcome: 'revoked' })
+    metrics.emit({ type: 'request_refused', requestId: 'r', code: 'internal' })
+    metrics.observeExchange({ route: '/', status: 200, durationSeconds: 1 })
+    return metrics.text()
+  }
+
+  it('has a row for every metric with its type and labels, and no other row', async () => {
+    const exposition = await exposed()
+    const registered = new Map(
+      [...exposition.matchAll(/^# TYPE (coatcheck_\w+) (\w+)$/gm)].map(([, name = '', type]) => {
+        const sample = new RegExp(`^${name}(?:_count)?(?:\\{(.*)\\})? `, 'm').exec(exposition)
+        const labels = [...(sample?.[1] ?? '').matchAll(/(\w+)="/g)].map(([, label]) => label)
+        return [name, { type, labels }]
+      }),
+    )
+    expect(documented).toEqual(registered)
+  })
+
+  it('names every metric of the process, and no other', async () => {
+    const registered = [...(await exposed()).matchAll(/^# TYPE ((?:process|nodejs)_\w+) /gm)]
+    const named = [...text.matchAll(/`((?:process|nodejs)_\w*[a-z0-9])`/g)]
+    expect(new Set(named.map(([, name]) => name))).toEqual(
+      new Set(registered.map(([, name]) => name)),
+    )
+  })
+})
