@@ -95,6 +95,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   const { upgrade, onError, limits = LISTENER_LIMITS } = options
   const inFlight = new Set<ServerResponse>()
   const upgraded = new Set<Duplex>()
+  const refused = new WeakSet<Duplex>()
   let isDraining = false
 
   const server = createServer({
@@ -104,6 +105,8 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     requestTimeout: 0,
     connectionsCheckingInterval: Math.min(OVERDUE_CHECK_MS, limits.headMs),
     maxHeaderSize: limits.headBytesMax,
+    // Checked below with all else that is wrong with a Host: Node's own refusal serves what comes behind it.
+    requireHostHeader: false,
     keepAlive: true,
     keepAliveInitialDelay: TCP_PROBE_AFTER_MS,
     // Any other protocol is served as if it had not been asked for (RFC 9110 §7.8). Without this, a client
@@ -115,20 +118,36 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   server.maxHeadersCount = 0
 
   const serve = guarded(options.listener, onError)
+  const isAnswering = (socket: Duplex) => [...inFlight].some((res) => res.req.socket === socket)
 
   server.on('request', (req, res) => {
+    // Node goes on parsing what was sent behind a refused head; served, it would be a smuggled request.
+    if (refused.has(req.socket)) return
     inFlight.add(res)
     res.once('close', () => inFlight.delete(res))
     if (isDraining) res.shouldKeepAlive = false
     const fault = headFault(req, limits)
-    if (fault === undefined) serve(req, res)
-    else refuse(req, res, fault)
+    if (fault === undefined) {
+      serve(req, res)
+    } else {
+      refused.add(req.socket)
+      refuse(req, res, fault)
+    }
   })
 
   // 100-continue never comes here: Node answers it itself. What else `Expect` names, nobody here can do.
-  server.on('checkExpectation', (req, res) => refuse(req, res, 417))
+  server.on('checkExpectation', (req, res) => {
+    if (refused.has(req.socket)) return
+    refused.add(req.socket)
+    refuse(req, res, 417)
+  })
 
   server.on('upgrade', (req, socket, head) => {
+    // Behind a request that is still being answered, two answers would share one connection.
+    if (refused.has(req.socket) || isAnswering(socket)) {
+      socket.destroy()
+      return
+    }
     upgraded.add(socket)
     socket.once('close', () => upgraded.delete(socket))
     // Node listens no longer, and an unheard 'error' ends the process.
@@ -152,8 +171,8 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
 
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     // Behind the first bytes of an answer, a second status line would be read as part of it.
-    const isAnswering = [...inFlight].some((res) => res.socket === socket && res.headersSent)
-    if (error.code === 'ECONNRESET' || isAnswering) socket.destroy()
+    const hasBegun = [...inFlight].some((res) => res.socket === socket && res.headersSent)
+    if (error.code === 'ECONNRESET' || hasBegun) socket.destroy()
     else cut(socket, PARSE_FAULTS[error.code ?? ''] ?? 400)
   })
 
@@ -239,7 +258,7 @@ const guarded = (listener: RequestListener, onError: (error: unknown) => void): 
 /** Without user information, percent signs or commas: what a browser can send, and nothing that two parsers split. */
 const HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/
 
-/** What Node's parser lets through although RFC 9112 §3.2 does not; it refuses a missing Host itself. */
+/** What Node's parser lets through although RFC 9112 §3.2 does not. Only HTTP/1.0 knows requests without Host. */
 const headFault = (req: IncomingMessage, limits: ListenerLimits): number | undefined => {
   const { rawHeaders } = req
   if (rawHeaders.length > limits.headerLinesMax * 2) return 431
@@ -248,8 +267,8 @@ const headFault = (req: IncomingMessage, limits: ListenerLimits): number | undef
     const name = rawHeaders[i]
     if (name?.length === 4 && name.toLowerCase() === 'host') hosts += 1
   }
-  if (hosts > 1) return 400
-  return req.headers.host === undefined || HOST.test(req.headers.host) ? undefined : 400
+  if (hosts === 0) return req.httpVersion === '1.0' ? undefined : 400
+  return hosts === 1 && HOST.test(req.headers.host ?? '') ? undefined : 400
 }
 
 /** RFC 6455 §4.2.1. A body would be taken for the first frames by whoever reads the spliced connection. */
