@@ -9,7 +9,7 @@ import { createProviderSlots } from './credential/provider-slots.ts'
 import { createRefreshMachine, refreshTimes } from './credential/refresh.ts'
 import type { RefreshLease } from './credential/refresh-lease.ts'
 import { createRejectionWatch } from './credential/rejection-watch.ts'
-import { createApp } from './edges/http/app.ts'
+import { createApp, type SpaServer } from './edges/http/app.ts'
 import { createOperations } from './edges/http/operations.ts'
 import { createSpaFiles } from './edges/http/spa-files.ts'
 import { createSpaUpstream } from './edges/http/spa-upstream.ts'
@@ -20,6 +20,7 @@ import { createRedisStores } from './edges/redis/stores.ts'
 import { createLogger, type Logger } from './edges/telemetry/logger.ts'
 import { createMetrics } from './edges/telemetry/metrics.ts'
 import { createUpstreamDispatch } from './edges/upstream/dispatcher.ts'
+import { spliceUpgrade } from './edges/upstream/upgrade.ts'
 import type { Emit } from './events.ts'
 import { createAdmission } from './guard/admission.ts'
 import { createSessionReader } from './guard/by-session.ts'
@@ -41,7 +42,8 @@ import { createTicketSealer } from './session/ticket.ts'
 import { createTicketRenewal } from './session/ticket-renewal.ts'
 import { createVault } from './session/vault.ts'
 import { type Clock, milliseconds, systemClock } from './time.ts'
-import { requestHeaderPolicy } from './upstream/request-headers.ts'
+import type { UpstreamDispatch } from './upstream/forward.ts'
+import { type RequestHeaderSettings, requestHeaderPolicy } from './upstream/request-headers.ts'
 import { responseHeaderPolicy } from './upstream/response-headers.ts'
 
 export interface Gateway {
@@ -239,7 +241,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     emit,
     routes,
     proxy,
-    spa: spaFrom(config, dispatch),
+    spa: spaFrom(config, headerSettings, dispatch),
     observe: metrics.observeExchange,
     clientAddress: (req) => {
       const peer = req.socket.remoteAddress ?? ''
@@ -332,10 +334,14 @@ const perRoute = <T>(routes: readonly Route[], make: (route: Route) => T) => {
   }
 }
 
-const spaFrom = (config: Config, dispatch: ReturnType<typeof createUpstreamDispatch>) => {
+const spaFrom = (
+  config: Config,
+  headerSettings: RequestHeaderSettings,
+  dispatch: UpstreamDispatch,
+): SpaServer | undefined => {
   const { spa, publicUrl } = config
   if (spa === undefined) return undefined
   return spa.kind === 'directory'
     ? createSpaFiles({ directory: spa.directory, csp: spa.csp, publicUrl })
-    : createSpaUpstream({ origin: spa.origin, publicUrl, dispatch })
+    : createSpaUpstream({ origin: spa.origin, headerSettings, dispatch, splice: spliceUpgrade })
 }

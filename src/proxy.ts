@@ -177,7 +177,8 @@ const withoutSession = (
       ? { kind: 'same_site_page' }
       : { kind: 'login', returnTo: `${request.target.rawPath}${request.target.query}` }
   }
-  if (reading.kind === 'absent') throw new GatewayError('session_required', { reason: reading.why })
+  if (reading.kind === 'absent')
+    throw new GatewayError('session_required', { reason: unremarkable(reading.why) })
   const { reason } = reading
   throw new GatewayError(EXPIRED.has(reason) ? 'session_expired' : 'session_ended', { reason })
 }

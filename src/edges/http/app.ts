@@ -25,7 +25,8 @@ import { type Reply, reply, seeOther, send } from './reply.ts'
 /** The SPA's files, from a directory or from another server. False: nothing there. */
 export interface SpaServer {
   serve(exchange: Exchange, isNavigation: boolean): Promise<boolean>
-  upgrade(exchange: UpgradeExchange): void
+  /** Throws only while nothing was written to the socket. */
+  upgrade(exchange: UpgradeExchange): Promise<void>
 }
 
 /** A WebSocket handshake: the answer goes on the raw socket. */
@@ -214,17 +215,20 @@ export const createApp = (dependencies: AppDependencies): App => {
 
   const upgrade: App['upgrade'] = (req, socket, head) => {
     const requestId = randomUUID()
-    try {
-      const target = checked(parseTarget(req.url ?? '', { encodedSlash: true }))
-      const destination = destinationOf(target, req.method ?? 'GET')
-      if (destination.kind !== 'spa' || spa === undefined)
-        throw new GatewayError('route_not_found', { reason: 'no_websocket_here' })
-      spa.upgrade({ req, socket, head, requestId, client: clientAddress(req), target })
-    } catch (thrown) {
-      const error = asGatewayError(thrown)
-      report(error, { requestId })
-      refuseUpgrade(socket, problemReply(error, refusedUpgrade(requestId)), requestId)
+    const run = async () => {
+      try {
+        const target = checked(parseTarget(req.url ?? '', { encodedSlash: true }))
+        const destination = destinationOf(target, req.method ?? 'GET')
+        if (destination.kind !== 'spa' || spa === undefined)
+          throw new GatewayError('route_not_found', { reason: 'no_websocket_here' })
+        await spa.upgrade({ req, socket, head, requestId, client: clientAddress(req), target })
+      } catch (thrown) {
+        const error = asGatewayError(thrown)
+        report(error, { requestId })
+        refuseUpgrade(socket, problemReply(error, refusedUpgrade(requestId)), requestId)
+      }
     }
+    void run()
   }
 
   const refusedUpgrade = (requestId: string): ProblemContext => ({

@@ -61,6 +61,8 @@ export interface EndpointDependencies {
 type Endpoint = (exchange: Exchange, request: Request) => Promise<Reply>
 
 const BODY_BYTES_MAX = 16 * 1024
+/** As long as a head may take: what comes here fits a few packets, and a client that stalls must not stay. */
+const BODY_MS = 10_000
 const DEVICE_LENGTH_MAX = 200
 
 export const createEndpoints = (dependencies: EndpointDependencies) => {
@@ -340,17 +342,32 @@ const contentType = (request: Request) =>
 const textBody = async (request: Request): Promise<string> => {
   const reader = request.body?.getReader()
   if (reader === undefined) return ''
+  let isOverdue = false
+  const limit = setTimeout(() => {
+    isOverdue = true
+    // Ends the read that waits; a stream that has ended by itself needs no ending.
+    reader.cancel().catch(() => undefined)
+  }, BODY_MS)
   const chunks: Uint8Array[] = []
   let bytes = 0
-  for (;;) {
-    const { done, value } = await reader.read()
-    if (done) return Buffer.concat(chunks).toString('utf8')
-    bytes += value.byteLength
-    if (bytes > BODY_BYTES_MAX) {
-      await reader.cancel()
-      throw new GatewayError('body_too_large')
+  try {
+    for (;;) {
+      const { done, value } = await reader.read()
+      if (isOverdue) throw new GatewayError('request_invalid', { reason: 'body_stalled' })
+      if (done) return Buffer.concat(chunks).toString('utf8')
+      bytes += value.byteLength
+      if (bytes > BODY_BYTES_MAX) {
+        await reader.cancel()
+        throw new GatewayError('body_too_large')
+      }
+      chunks.push(value)
     }
-    chunks.push(value)
+  } catch (thrown) {
+    if (thrown instanceof GatewayError) throw thrown
+    // The client left, or sent what is no HTTP: its doing, not a fault of ours.
+    throw new GatewayError('request_invalid', { reason: 'body_broken_off', cause: thrown })
+  } finally {
+    clearTimeout(limit)
   }
 }
 
