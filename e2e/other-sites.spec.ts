@@ -24,6 +24,8 @@ for (const relation of ['foreign', 'sibling'] as const) {
   }) => {
     await signIn(page)
     const site = { foreign, sibling }[relation]
+    // The demo's own page polls; it must be gone before anything is counted.
+    await page.goto('about:blank')
     const statuses: number[] = []
     page.on('response', (response) => {
       if (response.url().startsWith(demo.url) && !response.url().endsWith('/favicon.svg'))
@@ -86,6 +88,7 @@ test('a sibling’s speculation rules prefetch with the Strict cookie, and get n
     const answer = await fetch('/bff/session')
     return ((await answer.json()) as { links: { logout: string } }).links.logout
   })
+  await page.goto('about:blank')
   const seen: { path: string; status: number }[] = []
   page.context().on('response', (response) => {
     const url = new URL(response.url())

@@ -37,6 +37,11 @@ const stepsFor = (folders: readonly string[]): readonly Step[] => [
     run: node(60, 'scripts/write-docs.ts', '--check'),
   },
   { name: 'types', what: 'TypeScript', run: node(120, bin('tsc'), '--noEmit') },
+  {
+    name: 'spa-types',
+    what: 'TypeScript of the demo SPA',
+    run: node(120, bin('tsc'), '--noEmit', '-p', 'demo-spa'),
+  },
   { name: 'lint', what: 'format and lint', run: node(60, bin('biome'), 'ci', '.') },
   { name: 'spa', what: 'build of the demo SPA', run: node(120, 'scripts/build-demo-spa.ts') },
   {
