@@ -1,55 +1,57 @@
 /** What a file's name says: its media type, and whether a bundler put a hash of the content into it. */
 
 /** Text says its charset (RFC 9110 §8.3.2); browsers would guess, differently for each. */
-const TYPES: Readonly<Record<string, string>> = {
-  avif: 'image/avif',
-  bmp: 'image/bmp',
-  cjs: 'text/javascript; charset=utf-8',
-  css: 'text/css; charset=utf-8',
-  csv: 'text/csv; charset=utf-8',
-  eot: 'application/vnd.ms-fontobject',
-  gif: 'image/gif',
-  htm: 'text/html; charset=utf-8',
-  html: 'text/html; charset=utf-8',
-  ico: 'image/vnd.microsoft.icon',
-  jpeg: 'image/jpeg',
-  jpg: 'image/jpeg',
-  js: 'text/javascript; charset=utf-8',
-  json: 'application/json',
-  jsonld: 'application/ld+json',
-  m4a: 'audio/mp4',
-  map: 'application/json',
-  md: 'text/markdown; charset=utf-8',
-  mjs: 'text/javascript; charset=utf-8',
-  mp3: 'audio/mpeg',
-  mp4: 'video/mp4',
-  ogg: 'audio/ogg',
-  otf: 'font/otf',
-  pdf: 'application/pdf',
-  png: 'image/png',
-  svg: 'image/svg+xml; charset=utf-8',
-  ttf: 'font/ttf',
-  txt: 'text/plain; charset=utf-8',
-  wasm: 'application/wasm',
-  wav: 'audio/wav',
-  webm: 'video/webm',
-  webmanifest: 'application/manifest+json',
-  webp: 'image/webp',
-  woff: 'font/woff',
-  woff2: 'font/woff2',
-  xml: 'application/xml; charset=utf-8',
-  zip: 'application/zip',
-}
+const TYPES: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    avif: 'image/avif',
+    bmp: 'image/bmp',
+    cjs: 'text/javascript; charset=utf-8',
+    css: 'text/css; charset=utf-8',
+    csv: 'text/csv; charset=utf-8',
+    eot: 'application/vnd.ms-fontobject',
+    gif: 'image/gif',
+    htm: 'text/html; charset=utf-8',
+    html: 'text/html; charset=utf-8',
+    ico: 'image/vnd.microsoft.icon',
+    jpeg: 'image/jpeg',
+    jpg: 'image/jpeg',
+    js: 'text/javascript; charset=utf-8',
+    json: 'application/json',
+    jsonld: 'application/ld+json',
+    m4a: 'audio/mp4',
+    map: 'application/json',
+    md: 'text/markdown; charset=utf-8',
+    mjs: 'text/javascript; charset=utf-8',
+    mp3: 'audio/mpeg',
+    mp4: 'video/mp4',
+    ogg: 'audio/ogg',
+    otf: 'font/otf',
+    pdf: 'application/pdf',
+    png: 'image/png',
+    svg: 'image/svg+xml; charset=utf-8',
+    ttf: 'font/ttf',
+    txt: 'text/plain; charset=utf-8',
+    wasm: 'application/wasm',
+    wav: 'audio/wav',
+    webm: 'video/webm',
+    webmanifest: 'application/manifest+json',
+    webp: 'image/webp',
+    woff: 'font/woff',
+    woff2: 'font/woff2',
+    xml: 'application/xml; charset=utf-8',
+    zip: 'application/zip',
+  }),
+)
 
 const extensionOf = (path: string): string =>
   /\.([A-Za-z0-9]{1,16})$/.exec(path)?.[1]?.toLowerCase() ?? ''
 
 /** With `nosniff`, bytes of an unknown kind are offered for download and never run. */
 export const mediaType = (path: string): string =>
-  TYPES[extensionOf(path)] ?? 'application/octet-stream'
+  TYPES.get(extensionOf(path)) ?? 'application/octet-stream'
 
 /** A name that only a file would have: `/app.js`, not `/users/jane.doe` or `/releases/v1.2`. */
-export const looksLikeFile = (path: string): boolean => Object.hasOwn(TYPES, extensionOf(path))
+export const looksLikeFile = (path: string): boolean => TYPES.has(extensionOf(path))
 
 /** Documents link to hashed names and are never hashed themselves; `THIRD-PARTY-LICENSES.txt` only looks so. */
 const NEVER_HASHED = new Set(['htm', 'html', 'md', 'txt', 'xml', 'webmanifest'])

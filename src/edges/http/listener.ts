@@ -89,7 +89,7 @@ const OVERDUE_CHECK_MS = 1_000
 const TCP_PROBE_AFTER_MS = 60_000
 const DRAIN_POLL_MS = 50
 /** How long a refused client may take to read why, while what it still sends is dropped. */
-const LINGER_MS = 500
+const LINGER_MS = 1_000
 
 export const startListener = async (options: ListenerOptions): Promise<ListeningServer> => {
   const { upgrade, onError, limits = LISTENER_LIMITS } = options
@@ -152,6 +152,8 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     socket.once('close', () => upgraded.delete(socket))
     // Node listens no longer, and an unheard 'error' ends the process.
     socket.on('error', () => socket.destroy())
+    // No timeout of the server's covers it any more: whoever got a last word must not keep it half open.
+    socket.once('finish', () => linger(socket))
     const fault = headFault(req, limits) ?? handshakeFault(req)
     if (fault !== undefined) return cut(socket, fault)
     if (isDraining || upgrade === undefined) return cut(socket, 503)
@@ -337,7 +339,11 @@ const cut = (socket: Duplex, status: number): void => {
   for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`
   head += 'cache-control: no-store\r\ncontent-length: 0\r\nconnection: close\r\n\r\n'
   socket.end(head)
+  linger(socket)
+}
+
+const linger = (socket: Duplex): void => {
   socket.resume()
-  const linger = setTimeout(() => socket.destroy(), LINGER_MS)
-  socket.once('close', () => clearTimeout(linger))
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS)
+  socket.once('close', () => clearTimeout(timer))
 }

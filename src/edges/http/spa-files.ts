@@ -133,22 +133,24 @@ class Files {
 
   /** One scan serves all misses that wait for it; a build that is being written right now gets its turn. */
   #refreshed(): Promise<void> {
-    this.#rescan ??= (async () => {
-      const pauseMs = this.#nextScanAtMs - performance.now()
-      if (pauseMs > 0) await new Promise((wake) => setTimeout(wake, pauseMs))
-      const startedMs = performance.now()
-      try {
-        this.#index = indexDirectory(this.#directory)
-        this.#digests.clear()
-      } catch {
-        // A build that empties the directory first: what is still open by the old index may be served meanwhile.
-      }
-      const tookMs = performance.now() - startedMs
-      this.#nextScanAtMs =
-        performance.now() + Math.max(RESCAN_PAUSE_MS, RESCAN_PAUSE_FACTOR * tookMs)
+    this.#rescan ??= this.#scan().finally(() => {
       this.#rescan = undefined
-    })()
+    })
     return this.#rescan
+  }
+
+  async #scan(): Promise<void> {
+    const pauseMs = this.#nextScanAtMs - performance.now()
+    if (pauseMs > 0) await new Promise((wake) => setTimeout(wake, pauseMs))
+    const startedMs = performance.now()
+    try {
+      this.#index = indexDirectory(this.#directory)
+      this.#digests.clear()
+    } catch {
+      // A build empties its directory first; until it is back, what can still be opened by the old index is served.
+    }
+    const tookMs = performance.now() - startedMs
+    this.#nextScanAtMs = performance.now() + Math.max(RESCAN_PAUSE_MS, RESCAN_PAUSE_FACTOR * tookMs)
   }
 
   async #openVersion(

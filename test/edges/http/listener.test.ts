@@ -295,6 +295,22 @@ describe('WebSocket handshakes', () => {
     expect(statusOf(await rawExchange(port, get('/alive', closing)))).toBe(200)
   })
 
+  it('a client that keeps its side open after the end is cut', async () => {
+    const sockets: Duplex[] = []
+    const { port } = await start(ok, {
+      upgrade: (_req, socket) => {
+        sockets.push(socket)
+        socket.end('HTTP/1.1 403 No\r\n\r\n')
+      },
+    })
+    const client = await rawClient(port, '')
+    client.socket.allowHalfOpen = true
+    client.socket.write(get('/x', HANDSHAKE))
+    await client.receives('403')
+    await waitFor('the socket is gone', () => sockets[0]?.destroyed)
+    client.socket.destroy()
+  })
+
   it('a gateway that throws answers 500', async () => {
     const { port, errors } = await start(ok, {
       upgrade: () => {
