@@ -34,6 +34,7 @@ export interface ListenerLimits {
   readonly keepAliveMs: number
   /** Request line and header lines together. */
   readonly headBytesMax: number
+  /** Far below the 2000 beyond which Node drops lines without a word. */
   readonly headerLinesMax: number
 }
 
@@ -114,8 +115,6 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     shouldUpgradeCallback: (req) =>
       upgrade !== undefined && req.headers.upgrade?.toLowerCase() === 'websocket',
   })
-  // Node drops header lines beyond its count without a word; all are read, and too many are refused below.
-  server.maxHeadersCount = 0
 
   const serve = guarded(options.listener, onError)
   const isAnswering = (socket: Duplex) => [...inFlight].some((res) => res.req.socket === socket)

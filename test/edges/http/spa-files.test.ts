@@ -1,10 +1,19 @@
-import { rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
+import {
+  readdir,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createSpaFiles } from '../../../src/edges/http/spa-files.ts'
-import { waitFor } from '../../support/wait.ts'
+import { waitFor, within } from '../../support/wait.ts'
 import { rawClient, rawExchange } from '../upstream/raw-sockets.ts'
 import { ask, type BuildDirectory, buildDirectory, type SpaRig, startSpaRig } from './spa-rig.ts'
 
@@ -87,6 +96,7 @@ describe('nothing outside the directory', () => {
     '/linked/secret.txt',
     '/link-to-root/etc/passwd',
     '/other/secret.txt',
+    '/other%2fsecret.txt',
   ]
 
   it.each(TRAVERSALS)('%s gives no file, neither to code nor to a navigation', async (target) => {
@@ -112,6 +122,12 @@ describe('nothing outside the directory', () => {
     const answer = await rawExchange(port, raw('/ten.txt'))
     expect(answer).not.toContain(SECRET)
     expect(statusOf(answer)).toBe(404)
+  })
+
+  it('an encoded slash is no way to a file, though its name would be right', async () => {
+    const { url } = await start()
+    expect((await fetch(`${url}/guide%2Findex.html`)).status).toBe(404)
+    expect((await fetch(`${url}/guide/index.html`)).status).toBe(200)
   })
 
   it('links inside the directory are served, as mounted volumes need it', async () => {
@@ -404,6 +420,15 @@ describe('security headers', () => {
   })
 })
 
+/** Descriptors of this process that are open on a file of that name. */
+const openCount = async (name: string): Promise<number> => {
+  const descriptors = await readdir('/proc/self/fd')
+  const links = await Promise.all(
+    descriptors.map((descriptor) => readlink(`/proc/self/fd/${descriptor}`).catch(() => '')),
+  )
+  return links.filter((path) => path.endsWith(`/${name}`)).length
+}
+
 describe('a build that changes under way', () => {
   it('a new file is found without a restart', async () => {
     const { url } = await start()
@@ -424,7 +449,14 @@ describe('a build that changes under way', () => {
     await next.remove()
   })
 
-  it('a flood of misses is answered, and costs few scans', async () => {
+  it('misses in a row wait for their turn to scan', async () => {
+    const { url } = await start()
+    const startedMs = performance.now()
+    for (const name of ['a', 'b', 'c']) await fetch(`${url}/missing-${name}.js`)
+    expect(performance.now() - startedMs).toBeGreaterThan(450)
+  })
+
+  it('a flood of misses shares one scan', async () => {
     const { url } = await start()
     const startedMs = performance.now()
     const answers = await Promise.all(
@@ -437,34 +469,36 @@ describe('a build that changes under way', () => {
   it('a file that shrinks while it is sent ends visibly short', async () => {
     await build.write('large.bin', Buffer.alloc(64 * 1024 * 1024, 'x'))
     const { port } = await start()
-    const client = await rawClient(port, raw('/large.bin'))
+    // Kept alive: an answer that was ended in order would leave the client waiting for the rest.
+    const client = await rawClient(port, 'GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n')
     client.socket.pause()
     await sleep(200)
     await truncate(join(build.path, 'large.bin'), 0)
     client.socket.resume()
-    await client.closed
+    await within(5_000, 'the connection is cut', client.closed)
     const head = client.received().slice(0, 2_000)
     expect(head).toContain('content-length: 67108864\r\n')
     expect(client.received().length).toBeLessThan(64 * 1024 * 1024)
   })
 
+  it('no answer leaves its file open', async () => {
+    const { url } = await start()
+    const etag = (await ask(`${url}/ten.txt`)).headers.etag as string
+    await ask(`${url}/ten.txt`, { method: 'HEAD' })
+    await ask(`${url}/ten.txt`, { headers: { 'if-none-match': etag } })
+    await ask(`${url}/ten.txt`, { headers: { range: 'bytes=0-1' } })
+    await ask(`${url}/ten.txt`, { headers: { range: 'bytes=99-' } })
+    await waitFor('the file is closed', async () => (await openCount('ten.txt')) === 0)
+  })
+
   it('a client that leaves closes the file', async () => {
     await build.write('large.bin', Buffer.alloc(64 * 1024 * 1024, 'x'))
     const { port, url } = await start()
-    const openFiles = async () => {
-      const { readdir, readlink } = await import('node:fs/promises')
-      const links = await Promise.all(
-        (await readdir('/proc/self/fd')).map((fd) =>
-          readlink(`/proc/self/fd/${fd}`).catch(() => ''),
-        ),
-      )
-      return links.filter((path) => path.endsWith('large.bin')).length
-    }
     const client = await rawClient(port, raw('/large.bin'))
     client.socket.pause()
-    await waitFor('the file is open', async () => (await openFiles()) === 1)
+    await waitFor('the file is open', async () => (await openCount('large.bin')) === 1)
     client.socket.destroy()
-    await waitFor('the file is closed', async () => (await openFiles()) === 0)
+    await waitFor('the file is closed', async () => (await openCount('large.bin')) === 0)
     expect((await fetch(`${url}/ten.txt`)).status).toBe(200)
   })
 })

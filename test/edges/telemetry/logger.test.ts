@@ -117,7 +117,9 @@ describe('nothing in it is worth stealing', () => {
     })
     const named = new Error('x')
     named.name = CANARY
-    const laterMessage = new Error(CANARY)
+    const laterMessage = new Error(`a\n    at ${CANARY} (file:1:1)`)
+    // Reading it once is what fixes the old message in it.
+    expect(laterMessage.stack).toContain(CANARY)
     laterMessage.message = 'changed'
     return [
       ['a message', new Error(CANARY)],
