@@ -53,7 +53,8 @@ const parsed = (whole: string): RawAnswer => {
   })
   const body = whole.slice(headEnd + 4)
   const isChunked = onlyLineOf(rawHeaders, 'transfer-encoding') === 'chunked'
-  const text = isChunked ? withoutChunks(body) : body
+  // Octets so far, one character each, as chunk sizes count them.
+  const text = Buffer.from(isChunked ? withoutChunks(body) : body, 'latin1').toString('utf8')
   return {
     status: Number(/^HTTP\/1\.1 (\d{3})/.exec(statusLine)?.[1]),
     rawHeaders,
