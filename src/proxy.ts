@@ -21,7 +21,7 @@ import { type Route, upstreamPath } from './routing/route-table.ts'
 import type { TicketRenewal } from './session/ticket-renewal.ts'
 import type { OpenSession, Vault } from './session/vault.ts'
 import { type ForwardResult, forward, type UpstreamDispatch } from './upstream/forward.ts'
-import { createRequestBody } from './upstream/request-body.ts'
+import { createRequestBody, isIdempotent } from './upstream/request-body.ts'
 import { type RequestHeaderPolicy, upstreamRequestHeaders } from './upstream/request-headers.ts'
 import {
   downstreamResponseHeaders,
@@ -148,16 +148,23 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
         dispatch,
       )
 
-    if (live === undefined || route.credential === 'none' || !rejections.mayReplay(route.id))
-      return attempt(live?.open)
+    if (live === undefined || route.credential === 'none') return attempt(live?.open)
+    // RFC 9110 §9.2.2: what is not idempotent is never sent twice, whether it has a body or not.
+    const mayReplay = isIdempotent(method) && rejections.mayReplay(route.id)
     const first = await attempt(live.open, (status, rawHeaders) =>
-      isInvalidToken(status, rawHeaders) && body.replayable() ? 'discard' : 'pass',
+      mayReplay &&
+      isInvalidToken(status, rawHeaders) &&
+      body.replayable() &&
+      machine.mayForce(live.open)
+        ? 'discard'
+        : 'pass',
     )
     if (first.kind !== 'discarded') return first
     // Without a store nothing newer can be had: then the upstream is asked again and its 401 passed on.
     const newer = await machine.force(live.open).catch(() => undefined)
     const second = await attempt(newer ?? live.open)
-    rejections.replayed(route.id, second.kind === 'sent' && second.status === 401)
+    if (newer !== undefined)
+      rejections.replayed(route.id, second.kind === 'sent' && second.status === 401)
     return second
   }
 }
@@ -171,7 +178,14 @@ const withoutSession = (
   route: Route,
   reading: Exclude<SessionReading, { kind: 'live' }>,
 ): ProxyOutcome => {
-  if (route.documents && request.method === 'GET' && isDocumentNavigation(request)) {
+  // A session of another process would be one of another process again after signing in: that is told, not repeated.
+  const isElsewhere = reading.kind === 'absent' && reading.why === 'other_process'
+  if (
+    route.documents &&
+    !isElsewhere &&
+    request.method === 'GET' &&
+    isDocumentNavigation(request)
+  ) {
     const carriedNothing = reading.kind === 'absent' && reading.why === 'no_cookie'
     return carriedNothing && isFromOtherOrigin(request)
       ? { kind: 'same_site_page' }

@@ -31,6 +31,8 @@ export type Entry =
 export interface ProviderSlots {
   /** Waits for a place at most so long. */
   enter(patience: Milliseconds): Promise<Entry>
+  /** The provider failed so often in a row that it is left alone for now. */
+  isClosed(): boolean
 }
 
 export const createProviderSlots = (
@@ -115,6 +117,8 @@ export const createProviderSlots = (
   }
 
   return {
+    isClosed: () => failures >= FAILURES_TO_OPEN,
+
     enter: async (patience) => {
       const before = breaker()
       if (before.closed) return { kind: 'closed', retryAfter: before.retryAfter }

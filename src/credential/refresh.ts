@@ -57,6 +57,8 @@ export type Landing =
       readonly retryAfter: Milliseconds
     }
 
+type Unavailable = Landing & { readonly outcome: 'unavailable' }
+
 /** What a request gets: a session whose access token may be sent, or the news that it is over. */
 export type Freshened =
   | { readonly kind: 'usable'; readonly open: OpenSession }
@@ -68,6 +70,8 @@ export interface RefreshMachine {
    * `provider_unavailable` or `store_unavailable` once the token has really expired and none could be had.
    */
   freshen(open: OpenSession): Promise<Freshened>
+  /** Whether `force` could bring anything newer; asked before an answer is given up for it. */
+  mayForce(open: OpenSession): boolean
   /**
    * After an upstream's 401 `invalid_token`: one refresh, if the session still has the generation that was sent and
    * was not forced lately. Undefined where nothing newer can be had.
@@ -116,10 +120,13 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
   const unwritten = new Map<SessionDigest, OpenSession>()
   const writers = new Set<Promise<void>>()
   /** Sessions whose refresh failed: nobody here asks again before. */
-  const pauses = new LRUCache<SessionDigest, { untilMs: number; landing: Landing }>({
+  const pauses = new LRUCache<SessionDigest, { untilMs: number; landing: Unavailable }>({
     max: REMEMBERED_SESSIONS_MAX,
   })
-  const forcedAt = new LRUCache<SessionDigest, number>({ max: REMEMBERED_SESSIONS_MAX })
+  /** When a token that looked good was last refreshed all the same, and the generation that was sent then. */
+  const forced = new LRUCache<SessionDigest, { atMs: number; generation: number }>({
+    max: REMEMBERED_SESSIONS_MAX,
+  })
 
   const jitter = (ms: number) => milliseconds(ms * (0.5 + random() / 2))
 
@@ -215,10 +222,16 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     }
   }
 
-  /** Somebody else moved or ended the session: what is in the store now is the result. */
+  /**
+   * Somebody else moved or ended the session: what is in the store now is the result. A store that is behind
+   * (a result of ours waits to be written to it, or a failover undid it) is a store that is not available.
+   */
   const adopt = async (former: OpenSession): Promise<Landing> => {
     const seen = await vault.load(former.ticket)
-    return seen.kind === 'live' ? { outcome: 'superseded', open: seen.open } : over(seen)
+    if (seen.kind !== 'live') return over(seen)
+    return seen.open.session.generation < former.session.generation
+      ? { outcome: 'unavailable', what: 'store', retryAfter: milliseconds(STORE_RETRY_MS) }
+      : { outcome: 'superseded', open: seen.open }
   }
 
   const over = (seen: { kind: 'ended'; reason: EndReason } | { kind: 'absent' }): Landing => ({
@@ -247,7 +260,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     switch (answer.kind) {
       case 'tokens':
         slot.succeeded()
-        return bringHome(open, answer, owner, attemptId, startedMs)
+        return bringHome(open, answer, attemptId, startedMs)
 
       case 'rejected':
       case 'identity_changed': {
@@ -331,7 +344,6 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
   const bringHome = async (
     open: Refreshable,
     answer: RefreshAnswer & { kind: 'tokens' },
-    owner: string,
     attemptId: string,
     startedMs: number,
   ): Promise<Landing> => {
@@ -347,14 +359,17 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     const result: OpenSession = { ...open, session: next }
     const { digest } = open.ticket
     unwritten.set(digest, result)
-    const first = await write(open, next, attemptId, owner)
+    const first = await write(open, next, attemptId)
     if (first !== undefined) {
       forget(digest, result)
       return report(open, startedMs, first.outcome, first)
     }
-    const writer = writeUntilTaken(open, result, attemptId, owner)
+    const writer = writeUntilTaken(open, result, attemptId)
       .catch((thrown) => void storeFailure(thrown))
-      .finally(() => writers.delete(writer))
+      .finally(() => {
+        forget(digest, result)
+        writers.delete(writer)
+      })
     writers.add(writer)
     return report(open, startedMs, 'not_yet_written', { outcome: 'refreshed', open: result })
   }
@@ -367,16 +382,14 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     open: Refreshable,
     result: OpenSession,
     attemptId: string,
-    owner: string,
   ): Promise<void> => {
     const untilMs = clock.monotonicMs() + times.rewrite
     let pause = POLL_FIRST_MS
     while (clock.monotonicMs() < untilMs) {
       await clock.sleep(jitter(pause))
       pause = Math.min(pause * 2, REWRITE_PAUSE_MAX_MS)
-      if ((await write(open, result.session, attemptId, owner)) !== undefined) break
+      if ((await write(open, result.session, attemptId)) !== undefined) return
     }
-    forget(open.ticket.digest, result)
   }
 
   /** One try. Undefined when the store could not be asked: the write may or may not have been applied. */
@@ -384,15 +397,12 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     open: Refreshable,
     next: Session,
     attemptId: string,
-    owner: string,
   ): Promise<Landing | undefined> => {
     try {
       const written = await vault.replace(open, next, attemptId)
       switch (written.kind) {
         case 'replaced':
-          await lease.release(open.ticket.digest, owner).catch(() => {
-            // The compare-and-set already removed the attempt; a lease left behind lapses by itself.
-          })
+          // The compare-and-set removed the attempt and its lease with it.
           return { outcome: 'refreshed', open: written.open }
         case 'moved':
           // Another answer was written first. This one is dropped in silence: revoking it would kill the
@@ -447,8 +457,9 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
 
   const begin = (open: Refreshable): Promise<Landing> => {
     const pause = pauses.get(open.ticket.digest)
-    return pause !== undefined && clock.monotonicMs() < pause.untilMs
-      ? Promise.resolve(pause.landing)
+    const leftMs = (pause?.untilMs ?? 0) - clock.monotonicMs()
+    return pause !== undefined && leftMs > 0
+      ? Promise.resolve({ ...pause.landing, retryAfter: milliseconds(leftMs) })
       : fly(open)
   }
 
@@ -466,7 +477,22 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     return landing
   }
 
+  /** A token that is due is refreshed anyway; only one that looks good is worth a refresh no oftener than this. */
+  const wasForcedLately = (open: OpenSession): boolean => {
+    const last = forced.get(open.ticket.digest)
+    return (
+      last !== undefined &&
+      clock.monotonicMs() - last.atMs < FORCE_EVERY_MS &&
+      freshnessAt(open.session.tokens, clock.now()) === 'fresh'
+    )
+  }
+
   return {
+    // Who was sent away with the generation that was forced, or an older one, gets what came of it.
+    mayForce: (open) =>
+      !wasForcedLately(open) ||
+      (forced.get(open.ticket.digest)?.generation ?? -1) >= open.session.generation,
+
     freshen: async (read) => {
       const open = newest(read)
       const { tokens } = open.session
@@ -500,14 +526,9 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       if (seen.kind !== 'live') return undefined
       const open = newest(seen.open)
       if (open.session.generation > sent.session.generation) return open
-      if (!isRefreshable(open)) return undefined
-      // A token that is due is refreshed anyway, also when it ran out on its way to the upstream; only a token
-      // that looks good is worth a refresh no oftener than this.
-      if (freshnessAt(open.session.tokens, clock.now()) === 'fresh') {
-        const last = forcedAt.get(digest)
-        if (last !== undefined && clock.monotonicMs() - last < FORCE_EVERY_MS) return undefined
-        forcedAt.set(digest, clock.monotonicMs())
-      }
+      if (!isRefreshable(open) || wasForcedLately(open)) return undefined
+      if (freshnessAt(open.session.tokens, clock.now()) === 'fresh')
+        forced.set(digest, { atMs: clock.monotonicMs(), generation: open.session.generation })
       const landing = await within(times.requestWait, begin(open))
       return landing.outcome === 'refreshed' || landing.outcome === 'superseded'
         ? landing.open

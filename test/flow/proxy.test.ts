@@ -48,23 +48,39 @@ test('RFC 9110 §9.2.2 a POST is never replayed; the upstream’s 401 is passed 
   expect(whole.api.requests).toHaveLength(1)
 })
 
-test('an upstream that rejects every token is asked at most twice per call, and soon once', async () => {
+test('an upstream that rejects a user’s every token costs one refresh, and no other user theirs', async () => {
   whole = await startWholeGateway()
-  const browser = await whole.signedIn()
+  const [browser, other] = [await whole.signedIn(), await whole.signedIn('bob')]
   whole.api.answerWith(answerJson({ error: 'mine' }, 401, invalidToken))
   for (let turn = 0; turn < 8; turn += 1) {
     const answer = await browser.fetch('/api/items')
     expect([answer.status, answer.json()]).toEqual([401, { error: 'mine' }])
   }
-  // Five doubled calls, then the route is known to reject tokens and three go through once.
-  expect(whole.api.requests).toHaveLength(13)
+  expect(whole.api.requests).toHaveLength(9)
+  await other.fetch('/api/items')
+  expect(whole.api.requests).toHaveLength(11)
   expect(
     whole.provider.tokenRequests().filter(({ grantType }) => grantType === 'refresh_token'),
-  ).toHaveLength(1)
+  ).toHaveLength(2)
+  expect((await browser.fetch('/bff/session')).json()).toMatchObject({ authenticated: true })
+})
+
+test('RFC 9110 §9.2.2 a POST without a body is not replayed either', async () => {
+  whole = await startWholeGateway()
+  const browser = await whole.signedIn()
+  whole.api.answerWith(answerJson({ error: 'mine' }, 401, invalidToken))
+  expect((await browser.fetch('/api/items', { method: 'POST' })).status).toBe(401)
+  expect(whole.api.requests).toHaveLength(1)
+})
+
+test('a route that rejects five refreshed tokens in a row stops asking for more', async () => {
+  whole = await startWholeGateway()
+  whole.api.answerWith(answerJson({ error: 'mine' }, 401, invalidToken))
+  for (let user = 0; user < 6; user += 1) await (await whole.signedIn()).fetch('/api/items')
+  expect(whole.api.requests).toHaveLength(11)
   expect(whole.log).toContainEqual(
     expect.objectContaining({ notice: 'upstream_rejects_tokens', detail: '/api' }),
   )
-  expect((await browser.fetch('/bff/session')).json()).toMatchObject({ authenticated: true })
 })
 
 test('a 401 that speaks of something else is no reason to refresh', async () => {
@@ -127,6 +143,18 @@ test('the thin ID token: claims come from UserInfo, once', async () => {
   })
 })
 
+test('OIDC Core §11 a switch of account does not end refreshing for everybody after it', async () => {
+  whole = await startWholeGateway()
+  const browser = await whole.signedIn()
+  await browser.navigate(`${whole.url}/bff/login?prompt=login`, { from: `${whole.url}/` })
+  await browser.submitForm(browser.page, { login: 'alice', password: 'alice' })
+  const later = await whole.signedIn('bob')
+  whole.api.answerWith(answerJson({ error: 'mine' }, 401, invalidToken))
+  await later.fetch('/api/items')
+  // It still has a refresh token: the upstream's refusal brought a second token.
+  expect(whole.api.requests).toHaveLength(2)
+})
+
 test('who may sign in: the others get a page, no session, and their grant is revoked', async () => {
   whole = await startWholeGateway({ env: { COATCHECK_SIGN_IN_REQUIRE: 'groups=admins' } })
   expect((await (await whole.signedIn('alice')).fetch('/bff/session')).json()).toMatchObject({
@@ -163,6 +191,25 @@ test('RFC 9470 §5 an answer with a lower acr than asked begins no session', asy
   expect(whole.log.filter(({ event }) => event === 'login_failed').at(-1)).toMatchObject({
     reason: 'acr_not_met',
   })
+})
+
+test('login.errors redirect never leads to a page that demands a session: that would not end', async () => {
+  whole = await startWholeGateway({
+    env: { COATCHECK_UPSTREAM: undefined, COATCHECK_LOGIN_ERRORS: 'redirect' },
+    file: ({ api }) => ({ routes: [{ path: '/app', upstream: api, documents: true }] }),
+  })
+  const refused = await whole
+    .browser()
+    .navigate(`${whole.url}/bff/login?prompt=none&returnTo=${encodeURIComponent('/app/x?y=1')}`)
+  expect([refused.status, new URL(refused.url).pathname]).toEqual([400, '/bff/callback'])
+})
+
+test('an idle end met by a request revokes what the session still held', async () => {
+  whole = await startWholeGateway({ env: { COATCHECK_SESSION_IDLE: '1s' } })
+  const browser = await whole.signedIn()
+  await new Promise((resolve) => setTimeout(resolve, 1_200))
+  expect(code(await browser.fetch('/api/items'))).toBe('session_expired')
+  await expect.poll(() => whole.provider.revokedGrants().length).toBe(1)
 })
 
 test('a developer who opens another host is led to the public one; calls are not', async () => {

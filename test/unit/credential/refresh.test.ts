@@ -296,6 +296,27 @@ test('a store that fails exactly between answer and write loses nothing', async 
   expect(ended()).toEqual([])
 })
 
+test('a store that is behind is down, not right: no older generation is adopted', async () => {
+  let down = false
+  const { machine, later, answers, granted, clock, ended } = await setUp({
+    storeFaults: (method) => down && method === 'replace',
+  })
+  answers((request) => {
+    down = true
+    return granted(request)
+  })
+  await machine.freshen(await later(EXPIRED_MS))
+  // The result that nobody has stored runs out itself; the store still has the generation before it.
+  const behind = await later(LIFETIME * 1000)
+  expect(behind.session.generation).toBe(0)
+  expect(await codeOf(machine.freshen(behind))).toBe('store_unavailable')
+  down = false
+  answers(granted)
+  await clock.advance(milliseconds(3_000))
+  expect(usable(await machine.freshen(behind)).tokens.accessToken).toBe('access-2')
+  expect(ended()).toEqual([])
+})
+
 test('a holder that dies mid-call is waited for, then the old refresh token is spent once', async () => {
   const { stores, machine, later, clock, calls, answers, open: first } = await setUp()
   const open = await later(DUE_MS)
