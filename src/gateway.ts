@@ -38,7 +38,7 @@ import { createRecordSealer } from './session/record.ts'
 import { createSealer } from './session/seal.ts'
 import { COOKIE_NAME_PREFIX, cookieNames, type SameSite } from './session/session-cookie.ts'
 import type { OneTimeStore, SessionStore, StoreHealth } from './session/session-store.ts'
-import { createTicketSealer } from './session/ticket.ts'
+import { createTicketSealer, sessionLabel } from './session/ticket.ts'
 import { createTicketRenewal } from './session/ticket-renewal.ts'
 import { createVault } from './session/vault.ts'
 import { type Clock, milliseconds, systemClock } from './time.ts'
@@ -134,6 +134,12 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     clock,
     lifetimes: { idle: session.idle, absolute: session.absolute },
     emit,
+    revoke: (refreshToken, digest) =>
+      void provider
+        .revoke(refreshToken)
+        .then((outcome) =>
+          emit({ type: 'token_revocation', session: sessionLabel(digest), outcome }),
+        ),
     home,
   })
   const renewal = createTicketRenewal(ring, tickets, vault, {
@@ -142,11 +148,12 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     maxAge: cookieMaxAge,
   })
   const sessions = createSessionReader(names.session, tickets, vault, home, notice)
+  const slots = createProviderSlots(clock, config.provider.concurrency, random)
   const machine = createRefreshMachine({
     vault,
     lease: stores.lease,
     provider,
-    slots: createProviderSlots(clock, config.provider.concurrency, random),
+    slots,
     clock,
     times: refreshTimes(config.provider.tokenTimeout),
     emit,
@@ -187,6 +194,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     settings: {
       redirectUri,
       responseMode,
+      scope: config.scope,
       claims: claimPaths,
       requirements: config.signIn.require,
       sessionSameSite,
@@ -276,7 +284,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
         () => 'ok' as const,
         () => 'unavailable' as const,
       ),
-    provider: () => (provider.knownFacts() === undefined ? 'unknown' : 'ok'),
+    provider: () => (slots.isClosed() ? 'unavailable' : provider.health()),
     readiness: config.operations.readiness,
     metrics,
   })
@@ -321,6 +329,7 @@ export const providerOf = (
     ...(config.provider.connectTo === undefined ? {} : { connectTo: config.provider.connectTo }),
     ...(config.resource === undefined ? {} : { resource: config.resource }),
     idTokenAlgorithms: config.provider.idTokenAlgorithms,
+    trustedAudiences: config.provider.trustedAudiences,
     clock,
     notice,
   })

@@ -34,7 +34,13 @@ import {
   type SignInRequirements,
 } from './claims.ts'
 import { DEFAULT_RETURN_TO } from './return-to.ts'
-import { type ConsentMemory, type LoginStarter, transactionSameSite } from './start.ts'
+import {
+  asksOffline,
+  type ConsentMemory,
+  type LoginStarter,
+  requestedScope,
+  transactionSameSite,
+} from './start.ts'
 import { openTransaction, TRANSACTION_SECONDS, type Transaction } from './transaction.ts'
 
 export interface CallbackRequest {
@@ -47,6 +53,8 @@ export interface CallbackRequest {
   readonly strictCookiesWithheld: boolean
   /** Only a page load may start a sign-in. */
   readonly isNavigation: boolean
+  /** A transaction cookie that claims to be ours does not verify. */
+  readonly countForgery: () => void
   readonly requestId: string
   readonly device: string | undefined
   readonly address: string
@@ -78,6 +86,8 @@ export interface CallbackDependencies {
   readonly settings: {
     readonly redirectUri: string
     readonly responseMode: 'query' | 'form_post'
+    /** As configured; undefined: chosen by what the provider supports. */
+    readonly scope: string | undefined
     readonly claims: readonly string[]
     readonly requirements: SignInRequirements
     readonly sessionSameSite: SameSite
@@ -122,7 +132,11 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     const { parameters } = parsed
     const cookieName = names.login(parameters.stateParts.slot)
     const opened = await openTransaction(sealer, request.cookieHeader, cookieName)
-    const transaction = opened !== undefined && belongsTo(parameters, opened) ? opened : undefined
+    if (opened.kind === 'forged') request.countForgery()
+    const transaction =
+      opened.kind === 'opened' && belongsTo(parameters, opened.transaction)
+        ? opened.transaction
+        : undefined
     const forget = [clearCookie(cookieName, sameSite)]
 
     if (transaction === undefined)
@@ -130,7 +144,9 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
         ? heal(request, parameters, undefined, 'transaction_missing')
         : failure('error_without_transaction', undefined, undefined, [])
 
-    const issuer = issuerVerdict(parameters.iss, transaction, await provider.facts())
+    const facts = await provider.facts()
+    const scope = requestedScope(settings.scope, facts)
+    const issuer = issuerVerdict(parameters.iss, transaction, facts)
     if (issuer !== 'ok') return failure(issuer, undefined, transaction, forget)
     // The provider's own words stay out of pages and logs; its code is reduced to a stable word.
     if (parameters.code === undefined)
@@ -148,7 +164,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       codeVerifier: transaction.codeVerifier,
       nonce: transaction.nonce,
       maxAgeSeconds: transaction.asked.maxAgeSeconds,
-      scope: transaction.asked.scope,
+      scope,
     })
     if (exchanged.kind === 'refused')
       return failure(exchanged.reason, exchanged.cause, transaction, forget)
@@ -168,7 +184,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       discard(signIn)
       return failure('acr_not_met', undefined, transaction, forget)
     }
-    const again = await askForConsentOnce(request, transaction, signIn)
+    const again = await askForConsentOnce(request, transaction, signIn, scope)
     if (again !== undefined)
       return {
         kind: 'redirect',
@@ -188,7 +204,6 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       }
     }
 
-    await endFormer(transaction, signIn)
     const open = await vault.begin(
       {
         issuer: transaction.issuer,
@@ -203,6 +218,13 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       },
       { device: request.device, address: request.address },
     )
+    try {
+      await endFormer(transaction, signIn)
+    } catch (thrown) {
+      // Nobody holds the new ticket yet: the browser keeps the session it had, and can sign in again.
+      await vault.end(open.ticket.digest, 'replaced_at_login').catch(() => false)
+      throw thrown
+    }
     emit({
       type: 'login_succeeded',
       requestId: request.requestId,
@@ -261,14 +283,16 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     request: CallbackRequest,
     transaction: Transaction,
     signIn: SignIn,
+    scope: string,
   ): Promise<{ location: string; setCookies: readonly string[] } | undefined> {
-    const askedOffline = transaction.asked.scope.split(' ').includes('offline_access')
+    if (!asksOffline(scope)) return undefined
     const hasRefreshToken = signIn.tokens.refreshToken !== undefined
-    if (!askedOffline) return undefined
     if (transaction.asked.consent) {
-      if (consent.verdict === 'unknown' && !hasRefreshToken)
+      if (hasRefreshToken) consent.verdict = 'helps'
+      else if (consent.verdict === 'unknown') {
+        consent.verdict = 'useless'
         notice('no_refresh_token', 'the provider issues none even with prompt=consent')
-      consent.verdict = hasRefreshToken ? 'helps' : 'useless'
+      }
       return undefined
     }
     if (hasRefreshToken || consent.verdict === 'useless') return undefined

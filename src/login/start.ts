@@ -27,7 +27,7 @@ const PROMPTS: ReadonlySet<string> = new Set([
   'create',
 ])
 const PRINTABLE = /^[\x20-\x7e\u00a0-\uffff]*$/
-const PARAMETER_LENGTH_MAX = 256
+const PARAMETER_BYTES_MAX = 256
 
 /** Throws `request_invalid` for a value that the provider would have to refuse. */
 export const parseLoginParameters = (
@@ -36,7 +36,7 @@ export const parseLoginParameters = (
   const text = (name: keyof LoginParameters): Record<string, string> => {
     const value = given(name)
     if (value === undefined || value === '') return {}
-    if (value.length > PARAMETER_LENGTH_MAX || !PRINTABLE.test(value))
+    if (Buffer.byteLength(value) > PARAMETER_BYTES_MAX || !PRINTABLE.test(value))
       throw new GatewayError('request_invalid', { reason: `${name}_invalid` })
     return { [name]: value }
   }
@@ -118,6 +118,8 @@ export const requestedScope = (configured: string | undefined, facts: ProviderFa
     : BASIC_SCOPE
 }
 
+export const asksOffline = (scope: string): boolean => scope.split(' ').includes('offline_access')
+
 /** With `form_post` the callback is a cross-site POST, which carries no `Lax` cookie. */
 export const transactionSameSite = (responseMode: LoginSettings['responseMode']): SameSite =>
   responseMode === 'form_post' ? 'None' : 'Lax'
@@ -131,10 +133,17 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
       const scope = requestedScope(settings.scope, facts)
       if (scope !== announced) emit({ type: 'scope_requested', scope })
       announced = scope
-      const asksConsent =
-        request.consent === true ||
-        (consent.verdict === 'helps' && scope.split(' ').includes('offline_access'))
-      const { parameters } = request
+      const prompt =
+        request.consent === true
+          ? 'consent'
+          : (request.parameters.prompt ??
+            settings.authorizationParams.prompt ??
+            (consent.verdict === 'helps' && asksOffline(scope) ? 'consent' : undefined))
+      const parameters: Readonly<Record<string, string>> = {
+        ...settings.authorizationParams,
+        ...request.parameters,
+        ...(prompt === undefined ? {} : { prompt }),
+      }
       const slot = chooseSlot(request.cookieHeader, names)
       const state = newState({ slot, restarted: request.restarted ?? false })
       const nonce = randomBytes(32).toString('base64url')
@@ -149,10 +158,7 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
         codeVerifier,
         responseMode: settings.responseMode,
         parameters: {
-          ...settings.authorizationParams,
-          ...(asksConsent ? { prompt: 'consent' } : {}),
           ...parameters,
-          ...(request.consent === true ? { prompt: 'consent' } : {}),
           ...(settings.audience === undefined ? {} : { audience: settings.audience }),
         },
       })
@@ -163,10 +169,9 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
         returnTo: request.returnTo,
         issuer: facts.issuer,
         asked: {
-          acrValues: parameters.acr_values ?? settings.authorizationParams.acr_values,
-          maxAgeSeconds: numberOf(parameters.max_age ?? settings.authorizationParams.max_age),
-          scope,
-          consent: asksConsent,
+          acrValues: parameters.acr_values,
+          maxAgeSeconds: numberOf(parameters.max_age),
+          consent: prompt?.split(' ').includes('consent') === true,
         },
         signInStartedAt,
         former:

@@ -1,6 +1,7 @@
 /** A sign-in under way: sealed in a small cookie of its own, named by a slot, claimed once. */
 
 import { randomBytes } from 'node:crypto'
+import { GatewayError } from '../errors.ts'
 import type { Sealer } from '../session/seal.ts'
 import { readSealHeader } from '../session/seal.ts'
 import {
@@ -21,8 +22,7 @@ export interface Asked {
   /** Space-separated, as sent. */
   readonly acrValues: string | undefined
   readonly maxAgeSeconds: number | undefined
-  readonly scope: string
-  /** This is the second try, with `prompt=consent`, because the first brought no refresh token. */
+  /** `prompt=consent` was sent. */
   readonly consent: boolean
 }
 
@@ -83,19 +83,27 @@ export const sealTransaction = async (
   if (seal.length <= TRANSACTION_BYTES_MAX) return seal
   const returnTo = shorterReturnTo(transaction.returnTo)
   if (returnTo === transaction.returnTo)
-    throw new TypeError('a transaction without its returnTo fits a cookie')
+    throw new GatewayError('request_invalid', { reason: 'transaction_too_large' })
   return sealTransaction(sealer, { ...transaction, returnTo })
 }
+
+export type OpenedTransaction =
+  | { readonly kind: 'opened'; readonly transaction: Transaction }
+  | { readonly kind: 'none' }
+  /** A seal that claims to be ours and is not: admission counts it. */
+  | { readonly kind: 'forged' }
 
 export const openTransaction = async (
   sealer: Sealer,
   cookieHeader: string | undefined,
   cookieName: string,
-): Promise<Transaction | undefined> => {
+): Promise<OpenedTransaction> => {
   const reading = readCookie(cookieHeader, cookieName)
-  if (reading.kind !== 'value' || reading.value.length > TRANSACTION_BYTES_MAX) return undefined
+  if (reading.kind !== 'value' || reading.value.length > TRANSACTION_BYTES_MAX)
+    return { kind: 'none' }
   const unsealed = await sealer.unseal('transaction', reading.value, TRANSACTION_SECONDS, parse)
-  return unsealed.kind === 'opened' ? unsealed.opened.value : undefined
+  if (unsealed.kind === 'opened') return { kind: 'opened', transaction: unsealed.opened.value }
+  return { kind: unsealed.kind === 'forged' ? 'forged' : 'none' }
 }
 
 /** The seal is ours, so its content is; the check is that it is a transaction of this format. */

@@ -73,8 +73,16 @@ export interface RecordSealer {
  */
 const packed = (session: Session): Buffer => deflateRawSync(JSON.stringify(session), { level: 1 })
 
-const unpacked = (plain: Buffer): Session =>
-  JSON.parse(inflateRawSync(plain, { maxOutputLength: RECORD_BYTES_MAX }).toString()) as Session
+const unpacked = (plain: Buffer): Session | undefined => {
+  try {
+    return JSON.parse(
+      inflateRawSync(plain, { maxOutputLength: RECORD_BYTES_MAX }).toString(),
+    ) as Session
+  } catch {
+    // Ours, and yet unreadable: larger than any session may be. It leads nowhere, rather than to a fault each time.
+    return undefined
+  }
+}
 
 const RECORD_BYTES_MAX = 1024 * 1024
 
@@ -182,6 +190,7 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
       )
       if (opened === undefined) return undefined
       const session = unpacked(opened.plain)
+      if (session === undefined) return undefined
       // The store's header is outside the seal: a record whose generation it misreports is not taken.
       return session.generation === record.generation
         ? { session, ringId: opened.ringId }

@@ -59,12 +59,14 @@ export interface VaultDependencies {
   readonly clock: Clock
   readonly lifetimes: Lifetimes
   readonly emit: Emit
+  /** Revokes at the provider what a session that ended by time still held; nobody waits for it. */
+  readonly revoke: (refreshToken: string, digest: SessionDigest) => void
   /** Set by the memory store: tickets then name the process that can know them. */
   readonly home: string | undefined
 }
 
 export const createVault = (dependencies: VaultDependencies): Vault => {
-  const { store, records, ring, clock, lifetimes, emit, home } = dependencies
+  const { store, records, ring, clock, lifetimes, emit, revoke, home } = dependencies
 
   const end = async (digest: SessionDigest, reason: EndReason): Promise<boolean> => {
     const outcome = await store.end(digest, reason, clock.now())
@@ -103,7 +105,9 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
       const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
       if (lifetime === 'live')
         return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
-      await end(ticket.digest, lifetime)
+      const { refreshToken } = opened.session.tokens
+      if ((await end(ticket.digest, lifetime)) && refreshToken !== undefined)
+        revoke(refreshToken, ticket.digest)
       return { kind: 'ended', reason: lifetime }
     },
 

@@ -19,7 +19,7 @@ export const createTestVault = (lifetimes = { idle: seconds(1800), absolute: sec
   const stores = createMemoryStores({ clock, sessionsMax: 1000 })
   const records = createRecordSealer(ring)
   const vaultOn = (store = stores.sessions) =>
-    createVault({ store, records, ring, clock, lifetimes, emit, home: undefined })
+    createVault({ store, records, ring, clock, lifetimes, emit, revoke: () => {}, home: undefined })
   return { clock, events, emit, ring, stores, records, vaultOn, vault: vaultOn() }
 }
 
