@@ -6,10 +6,8 @@ import type { Seconds } from '../time.ts'
 /** What discovery said, reduced to what rooms decide by. */
 export interface ProviderFacts {
   readonly issuer: string
-  readonly authorizationEndpointOrigin: string
   readonly scopesSupported: readonly string[] | undefined
   readonly codeChallengeMethodsSupported: readonly string[] | undefined
-  readonly promptValuesSupported: readonly string[] | undefined
   /** RFC 9207: a missing `iss` in an authorization response must then be refused. */
   readonly issParameterSupported: boolean
   readonly pushedAuthorizationRequests: 'required' | 'supported' | 'unsupported'
@@ -116,6 +114,8 @@ export interface Provider {
   facts(): Promise<ProviderFacts>
   /** Metadata if it is there already; never goes to the network. */
   knownFacts(): ProviderFacts | undefined
+  /** What the last look at its metadata says: `unknown` before the first. */
+  health(): 'ok' | 'unavailable' | 'unknown'
   /** (D) With S256 always; pushed (RFC 9126) where the provider supports or requires it, without fallback. */
   authorizationUrl(request: AuthorizationRequest): Promise<URL>
   /** (D) */

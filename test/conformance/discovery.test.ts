@@ -49,10 +49,8 @@ test('metadata becomes facts', async () => {
   })
   expect(await provider.facts()).toEqual({
     issuer: fake.issuer,
-    authorizationEndpointOrigin: fake.issuer,
     scopesSupported: ['openid', 'profile', 'email', 'offline_access'],
     codeChallengeMethodsSupported: ['S256'],
-    promptValuesSupported: ['none', 'consent'],
     issParameterSupported: true,
     pushedAuthorizationRequests: 'supported',
     endSession: true,

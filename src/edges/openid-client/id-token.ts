@@ -17,8 +17,10 @@ import type { EpochMs } from '../../time.ts'
 import type { RemoteCopy } from './remote-copy.ts'
 import type { SigningKeys } from './signing-keys.ts'
 
-/** How far two clocks may be apart. */
-const CLOCK_TOLERANCE_SECONDS = 30
+/** How far two clocks may be apart when somebody signs in. */
+export const SIGN_IN_CLOCK_TOLERANCE_SECONDS = 30
+/** At a refresh the identity is what counts: a clock that drifts must not sign everybody out. */
+export const REFRESH_CLOCK_TOLERANCE_SECONDS = 600
 /** An ID token is made for the answer that brings it; one so old was made for another. */
 const ISSUED_WITHIN_SECONDS = 600
 /** NumericDates end here (the year 5138): later ones are milliseconds, or nonsense that would overflow. */
@@ -38,6 +40,9 @@ export interface IdTokenRules {
     /** For refresh (§12.2): absent or as it was, if that is known. */
     | { readonly kind: 'unchanged'; readonly value: unknown }
   readonly maxAgeSeconds: number | undefined
+  readonly clockToleranceSeconds: number
+  /** Audiences beside this client that an ID token may name. */
+  readonly trustedAudiences: readonly string[]
   readonly now: EpochMs
 }
 
@@ -76,8 +81,10 @@ export const verifyIdToken = async (
   if (typeof subject !== 'string' || subject === '') refuse('sub_missing')
   if (subject.length > SUBJECT_MAX_CHARACTERS) refuse('sub_too_long')
 
-  // jose found the client in `aud`; whoever else is in there is not trusted.
-  if ([payload.aud].flat().some((audience) => audience !== rules.clientId)) refuse('aud_untrusted')
+  // jose found the client in `aud`; whoever else is in there must be known to be harmless.
+  const trusted = [rules.clientId, ...rules.trustedAudiences]
+  if ([payload.aud].flat().some((audience) => !trusted.includes(String(audience))))
+    refuse('aud_untrusted')
   if (payload.azp !== undefined && payload.azp !== rules.clientId) refuse('azp_mismatch')
 
   checkTimes(payload, rules)
@@ -112,7 +119,7 @@ const verifySignature = async (
     algorithms: [...rules.algorithms],
     requiredClaims: ['exp', 'iat'],
     currentDate: new Date(rules.now),
-    clockTolerance: CLOCK_TOLERANCE_SECONDS,
+    clockTolerance: rules.clockToleranceSeconds,
   }
   try {
     return await jwtVerify(idToken, await keys.get(deadline), options)
@@ -167,16 +174,17 @@ const checkTimes = (payload: JWTPayload, rules: IdTokenRules): void => {
   }
   const nowSeconds = rules.now / 1000
   const issuedAt = Number(payload.iat)
-  if (issuedAt > nowSeconds + CLOCK_TOLERANCE_SECONDS) refuse('iat_future')
-  if (issuedAt < nowSeconds - ISSUED_WITHIN_SECONDS) refuse('iat_past')
+  if (issuedAt > nowSeconds + rules.clockToleranceSeconds) refuse('iat_future')
+  if (issuedAt < nowSeconds - ISSUED_WITHIN_SECONDS - rules.clockToleranceSeconds)
+    refuse('iat_past')
 
   const authTime = payload.auth_time as number | undefined
-  if (authTime !== undefined && authTime > nowSeconds + CLOCK_TOLERANCE_SECONDS) {
+  if (authTime !== undefined && authTime > nowSeconds + rules.clockToleranceSeconds) {
     refuse('auth_time_future')
   }
   if (rules.maxAgeSeconds === undefined) return
   if (authTime === undefined) refuse('auth_time_missing')
-  if (authTime + rules.maxAgeSeconds < nowSeconds - CLOCK_TOLERANCE_SECONDS) {
+  if (authTime + rules.maxAgeSeconds < nowSeconds - rules.clockToleranceSeconds) {
     refuse('auth_time_past')
   }
 }

@@ -61,10 +61,8 @@ const unusable = (reason: string): GatewayError =>
 
 const factsOf = (server: client.ServerMetadata): ProviderFacts => ({
   issuer: server.issuer,
-  authorizationEndpointOrigin: new URL(String(server.authorization_endpoint)).origin,
   scopesSupported: strings(server.scopes_supported),
   codeChallengeMethodsSupported: strings(server.code_challenge_methods_supported),
-  promptValuesSupported: strings(server.prompt_values_supported),
   issParameterSupported: server.authorization_response_iss_parameter_supported === true,
   pushedAuthorizationRequests:
     server.require_pushed_authorization_requests === true

@@ -22,6 +22,8 @@ import {
   IdTokenRefused,
   type IdTokenRules,
   nonceOfVerified,
+  REFRESH_CLOCK_TOLERANCE_SECONDS,
+  SIGN_IN_CLOCK_TOLERANCE_SECONDS,
   SigningKeyUnknown,
   verifyIdToken,
 } from './id-token.ts'
@@ -52,6 +54,8 @@ export interface OpenIdProviderOptions {
   /** RFC 8707: sent with the authorization request, the code exchange and every refresh. */
   readonly resource?: string
   readonly idTokenAlgorithms: readonly string[]
+  /** Audiences beside this client that ID tokens may name (OIDC Core §3.1.3.7). */
+  readonly trustedAudiences?: readonly string[]
   readonly clock: Clock
   /** Something for the operator; each notice is given once. */
   readonly notice: (notice: string, detail: string) => void
@@ -68,10 +72,19 @@ const KEPT_MS = milliseconds(24 * 60 * 60 * 1000)
 /** A sign-in waits a moment for new keys when those at hand are old. Nobody waits for newer metadata. */
 const KEYS_PATIENCE_MS = milliseconds(1000)
 const REVOCATION_WAIT_MAX_MS = 5_000
+const KEYS_RETRY_MS = 200
+
+/** What one call adds to the rules for its ID token. */
+type CallRules = Pick<
+  IdTokenRules,
+  'accessToken' | 'nonce' | 'maxAgeSeconds' | 'clockToleranceSeconds'
+>
 
 class OpenIdProvider implements Provider {
   readonly #options: OpenIdProviderOptions
   readonly #wire: Wire
+  /** Refreshes have connections of their own: no crowd of sign-ins makes a signed-in user wait. */
+  readonly #refreshWire: Wire
   readonly #metadata: RemoteCopy<Metadata>
   readonly #keys: RemoteCopy<SigningKeys>
   readonly #authentication: client.ClientAuth
@@ -82,12 +95,14 @@ class OpenIdProvider implements Provider {
   constructor(options: OpenIdProviderOptions) {
     const { issuer, clientId, clientSecret, clock, connectTo, resource } = options
     this.#options = options
-    this.#wire = createWire({
+    const wire = {
       issuer: new URL(issuer),
       // Half of the shortest call, so that a host that swallows packets is known not to have got the request.
       connectTimeout: milliseconds(toMs(options.tokenTimeout) / 2),
       ...(connectTo === undefined ? {} : { connectTo }),
-    })
+    }
+    this.#wire = createWire(wire)
+    this.#refreshWire = createWire(wire)
     this.#metadata = new RemoteCopy({
       name: 'discovery',
       fetch: () => discover(issuer, this.#sendWithin(within(options.timeout))),
@@ -126,6 +141,11 @@ class OpenIdProvider implements Provider {
     return this.#metadata.known()?.facts
   }
 
+  health(): 'ok' | 'unavailable' | 'unknown' {
+    if (this.#metadata.isFailing()) return 'unavailable'
+    return this.#metadata.known() === undefined ? 'unknown' : 'ok'
+  }
+
   async authorizationUrl(request: AuthorizationRequest): Promise<URL> {
     const deadline = within(this.#options.timeout)
     const metadata = await this.#available(deadline)
@@ -160,6 +180,7 @@ class OpenIdProvider implements Provider {
   async exchangeCode(exchange: CodeExchange): Promise<ExchangeAnswer> {
     const deadline = within(this.#options.tokenTimeout)
     const metadata = await this.#available(deadline)
+    let received: string | undefined
     try {
       // An answer that cannot be verified is an answer lost, so the keys come before the code is spent.
       await this.#keys.get(deadline)
@@ -171,11 +192,13 @@ class OpenIdProvider implements Provider {
         this.#resource,
       )
       const { tokens, idToken } = this.#parse(granted, { sentAt, scope: exchange.scope })
+      received = tokens.refreshToken
       if (idToken === undefined) throw new IdTokenRefused('id_token_missing')
       const idTokenClaims = await this.#verify(idToken, deadline, {
         accessToken: tokens.accessToken,
         nonce: { kind: 'required', value: exchange.nonce },
         maxAgeSeconds: exchange.maxAgeSeconds,
+        clockToleranceSeconds: SIGN_IN_CLOCK_TOLERANCE_SECONDS,
       })
       const subject = idTokenClaims.sub
       return {
@@ -183,6 +206,7 @@ class OpenIdProvider implements Provider {
         signIn: { tokens: { ...tokens, idToken }, subject, idTokenClaims },
       }
     } catch (thrown) {
+      if (received !== undefined) void this.revoke(received)
       return this.#failedExchange(thrown)
     }
   }
@@ -204,26 +228,31 @@ class OpenIdProvider implements Provider {
     } catch (thrown) {
       return unavailableAnswer(this.#faultOf(thrown), 'no')
     }
+    let received: string | undefined
     try {
       const sentAt = clock.now()
       const granted = await client.refreshTokenGrant(
-        this.#configure(metadata, this.#sendForTokens(deadline)),
+        this.#configure(metadata, this.#sendForTokens(deadline, this.#refreshWire)),
         request.tokens.refreshToken,
         this.#resource,
       )
       const { scope } = request.tokens
       const answer = this.#parse(granted, { sentAt, scope, previous: request.tokens })
       const { tokens, idToken } = answer
+      received = tokens.refreshToken
       if (idToken === undefined) return { kind: 'tokens', tokens, idTokenClaims: undefined }
-      const idTokenClaims = await this.#verify(idToken, deadline, {
+      const idTokenClaims = await this.#verifyPatiently(idToken, deadline, {
         accessToken: tokens.accessToken,
         nonce: { kind: 'unchanged', value: nonceOfVerified(request.tokens.idToken) },
         maxAgeSeconds: undefined,
+        clockToleranceSeconds: REFRESH_CLOCK_TOLERANCE_SECONDS,
       })
       checkSameSignIn(request, idTokenClaims)
       return { kind: 'tokens', tokens: { ...tokens, idToken }, idTokenClaims }
     } catch (thrown) {
-      return this.#failedRefresh(thrown)
+      const failed = this.#failedRefresh(thrown)
+      if (failed.kind === 'identity_changed' && received !== undefined) void this.revoke(received)
+      return failed
     }
   }
 
@@ -279,7 +308,7 @@ class OpenIdProvider implements Provider {
 
   async close(): Promise<void> {
     this.#closing.abort()
-    await this.#wire.close()
+    await Promise.all([this.#wire.close(), this.#refreshWire.close()])
   }
 
   /** One per call: it knows how much time the call has left. */
@@ -302,9 +331,9 @@ class OpenIdProvider implements Provider {
     return (url, request) => this.#wire.send(url, request, deadline)
   }
 
-  #sendForTokens(deadline: AbortSignal): client.CustomFetch {
+  #sendForTokens(deadline: AbortSignal, wire = this.#wire): client.CustomFetch {
     return async (url, request) => {
-      const response = await this.#wire.send(url, request, deadline)
+      const response = await wire.send(url, request, deadline)
       return response.status === 200 ? withoutOptionalMembers(response) : withoutChallenge(response)
     }
   }
@@ -332,11 +361,38 @@ class OpenIdProvider implements Provider {
   #verify(
     idToken: string,
     deadline: AbortSignal,
-    rules: Pick<IdTokenRules, 'accessToken' | 'nonce' | 'maxAgeSeconds'>,
+    rules: CallRules,
   ): Promise<Claims & { readonly sub: string }> {
     const { issuer, clientId, idTokenAlgorithms: algorithms, clock } = this.#options
-    const all = { ...rules, issuer, clientId, algorithms, now: clock.now() }
+    const trustedAudiences = this.#options.trustedAudiences ?? []
+    const all = { ...rules, issuer, clientId, algorithms, trustedAudiences, now: clock.now() }
     return verifyIdToken(idToken, this.#keys, all, deadline)
+  }
+
+  /**
+   * A provider that changed its key and can't show the new one just now: the refresh token is spent already, so the
+   * answer is kept and tried again for as long as the call may take.
+   */
+  async #verifyPatiently(
+    idToken: string,
+    deadline: AbortSignal,
+    rules: CallRules,
+  ): Promise<Claims & { readonly sub: string }> {
+    let first: unknown
+    for (;;) {
+      try {
+        return await this.#verify(idToken, deadline, rules)
+      } catch (thrown) {
+        const isPassing = thrown instanceof SigningKeyUnknown || thrown instanceof GatewayError
+        first ??= thrown
+        if (!isPassing || deadline.aborted) throw deadline.aborted ? first : thrown
+      }
+      await this.#options.clock.sleep(milliseconds(KEYS_RETRY_MS), deadline)
+      await this.#keys.renew(deadline).catch(() => {
+        // Backing off, or out of time: the next look says which.
+      })
+      if (deadline.aborted) throw first
+    }
   }
 
   #failedExchange(thrown: unknown): ExchangeAnswer {

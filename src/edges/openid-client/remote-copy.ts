@@ -45,6 +45,11 @@ export class RemoteCopy<T> {
     return this.#copy?.value
   }
 
+  /** The last attempt failed, whatever is still known from before. */
+  isFailing(): boolean {
+    return this.#failures > 0
+  }
+
   /** Throws `provider_unavailable` without a copy, or the signal's reason when the deadline comes first. */
   async get(deadline: AbortSignal): Promise<T> {
     const { clock, freshFor, keptFor, patience } = this.#options
@@ -65,6 +70,11 @@ export class RemoteCopy<T> {
       if (now < this.#refetchAtMs) return undefined
       this.#refetchAtMs = now + REFETCH_INTERVAL_MS
     }
+    return until(this.#fetch(), deadline)
+  }
+
+  /** A copy fetched because the provider itself says that this one is old: its backoff alone keeps the pace. */
+  renew(deadline: AbortSignal): Promise<T> {
     return until(this.#fetch(), deadline)
   }
 
