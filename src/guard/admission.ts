@@ -27,6 +27,8 @@ export interface Admission {
 
 interface Window {
   failures: number
+  /** Those that came with forwarding headers: whose they are, nobody knows. */
+  sharedFailures: number
   readonly startedAtMs: number
 }
 
@@ -34,17 +36,18 @@ export const createAdmission = (clock: Clock): Admission => {
   const windows = new LRUCache<string, Window>({ max: ADDRESSES_MAX })
 
   const windowOf = (address: string): Window | undefined => {
-    const window = windows.get(address)
+    const window = windows.get(networkOf(address))
     return window !== undefined && clock.monotonicMs() - window.startedAtMs < WINDOW_MS
       ? window
       : undefined
   }
 
   return {
-    admit: ({ address, shared }) => {
+    // Forwarding headers buy a client the higher limit, but not its way out of a block that it earned without.
+    admit: ({ address }) => {
       const window = windowOf(address)
       if (window === undefined) return
-      if (window.failures < (shared ? FAILURES_MAX_SHARED : FAILURES_MAX)) return
+      if (window.failures < FAILURES_MAX && window.sharedFailures < FAILURES_MAX_SHARED) return
       const elapsed = clock.monotonicMs() - window.startedAtMs
       throw new GatewayError('rate_limited', {
         reason: 'too_many_failures',
@@ -52,11 +55,26 @@ export const createAdmission = (clock: Clock): Admission => {
       })
     },
 
-    countFailure: ({ address }) => {
-      const window = windowOf(address)
-      if (window === undefined)
-        windows.set(address, { failures: 1, startedAtMs: clock.monotonicMs() })
+    countFailure: ({ address, shared }) => {
+      let window = windowOf(address)
+      if (window === undefined) {
+        window = { failures: 0, sharedFailures: 0, startedAtMs: clock.monotonicMs() }
+        windows.set(networkOf(address), window)
+      }
+      if (shared) window.sharedFailures += 1
       else window.failures += 1
     },
   }
+}
+
+/** One subscriber has a whole IPv6 /64, so that is what counts as one address. */
+const networkOf = (address: string): string =>
+  address.includes(':') ? expanded(address).slice(0, 4).join(':') : address
+
+const expanded = (address: string): readonly string[] => {
+  const [head = '', tail] = address.split('::')
+  const before = head === '' ? [] : head.split(':')
+  if (tail === undefined) return before
+  const after = tail === '' ? [] : tail.split(':')
+  return [...before, ...Array(Math.max(0, 8 - before.length - after.length)).fill('0'), ...after]
 }

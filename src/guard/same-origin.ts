@@ -37,8 +37,7 @@ export const sameOriginVerdict = (
 ): SameOriginVerdict => {
   const verdict = byOrigin(request, policy.publicOrigin)
   if (verdict.kind === 'refused' || policy.mode === 'fetch-metadata') return verdict
-  const headerCannotBeSet =
-    kind !== 'http' || (isSafeMethod(request.method) && isDocumentNavigation(request))
+  const headerCannotBeSet = kind !== 'http' || isDocumentNavigation(request)
   return headerCannotBeSet || hasCsrfHeader(request)
     ? verdict
     : { kind: 'refused', reason: 'csrf_header_missing' }

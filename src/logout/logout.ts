@@ -38,10 +38,14 @@ export interface Logout {
   linkTokenMatches(ticket: Ticket, token: string): boolean
   /** Ends the session. The user never waits for the provider. */
   end(open: OpenSession, returnTo: string): Promise<Redirect>
-  /** Once: to the end-session endpoint, or straight to where the user wanted. */
-  continue(cookieHeader: string | undefined): Promise<Redirect>
+  /** Once: to the end-session endpoint, or straight to where the user wanted. Forged seals are counted. */
+  continue(cookieHeader: string | undefined, countForgery: () => void): Promise<Redirect>
   /** Where the provider sends the user afterwards: `state` must match before `returnTo` counts. */
-  loggedOut(cookieHeader: string | undefined, state: string | undefined): Promise<Redirect>
+  loggedOut(
+    cookieHeader: string | undefined,
+    state: string | undefined,
+    countForgery: () => void,
+  ): Promise<Redirect>
 }
 
 export interface LogoutDependencies {
@@ -73,7 +77,7 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
   const linkToken = (ticket: Ticket) =>
     createHmac('sha256', ticket.key).update('coatcheck logout link v1').digest('base64url')
 
-  const pendingLogout = async (cookieHeader: string | undefined) => {
+  const pendingLogout = async (cookieHeader: string | undefined, countForgery: () => void) => {
     const reading = readCookie(cookieHeader, names.logout)
     if (reading.kind !== 'value' || reading.value.length > LOGOUT_COOKIE_BYTES_MAX) return undefined
     const unsealed = await sealer.unseal(
@@ -82,6 +86,7 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
       LOGOUT_COOKIE_SECONDS,
       parsePendingLogout,
     )
+    if (unsealed.kind === 'forged') countForgery()
     return unsealed.kind === 'opened' ? unsealed.opened.value : undefined
   }
 
@@ -144,8 +149,8 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
       }
     },
 
-    continue: async (cookieHeader) => {
-      const pending = await pendingLogout(cookieHeader)
+    continue: async (cookieHeader, countForgery) => {
+      const pending = await pendingLogout(cookieHeader, countForgery)
       if (pending === undefined) return { location: DEFAULT_LANDING, setCookies: [] }
       const idTokenHint = await takeIdToken(pending)
       if (idTokenHint === undefined) return { location: pending.returnTo, setCookies: [] }
@@ -164,8 +169,8 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
       }
     },
 
-    loggedOut: async (cookieHeader, state) => {
-      const pending = await pendingLogout(cookieHeader)
+    loggedOut: async (cookieHeader, state, countForgery) => {
+      const pending = await pendingLogout(cookieHeader, countForgery)
       if (pending === undefined) return { location: DEFAULT_LANDING, setCookies: [] }
       return state !== undefined && equalInConstantTime(state, pending.state)
         ? { location: pending.returnTo, setCookies: [clearCookie(names.logout, 'Lax')] }

@@ -40,7 +40,10 @@ export interface UpgradeExchange {
 }
 
 export interface AppDependencies
-  extends Omit<EndpointDependencies, 'exchangeOf' | 'problemContext' | 'report'> {
+  extends Omit<
+    EndpointDependencies,
+    'exchangeOf' | 'problemContext' | 'report' | 'demandsSession'
+  > {
   readonly routes: RouteTable
   readonly proxy: RouteProxy
   readonly spa: SpaServer | undefined
@@ -110,6 +113,11 @@ export const createApp = (dependencies: AppDependencies): App => {
     ...dependencies,
     problemContext,
     report,
+    demandsSession: (returnTo) => {
+      const parsed = parseTarget(returnTo.split('#', 1)[0] ?? '')
+      const match = parsed.kind === 'ok' ? matchRoute(routes, parsed.path, 'GET') : undefined
+      return match?.kind === 'route' && match.route.documents
+    },
     exchangeOf: (context) => {
       const exchange = exchanges.get(context.env.incoming)
       if (exchange === undefined) throw new GatewayError('internal', { note: 'no exchange' })
@@ -118,8 +126,6 @@ export const createApp = (dependencies: AppDependencies): App => {
   })
   const serveEndpoint = getRequestListener(endpoints.fetch, {
     overrideGlobalObjects: false,
-    // The public origin's, whatever `Host` says: nothing may be built from what the client claims.
-    hostname: publicHost,
   })
 
   const isBelowPrefix = (path: string) =>
@@ -140,7 +146,11 @@ export const createApp = (dependencies: AppDependencies): App => {
       throw new GatewayError('request_invalid', { reason: 'encoded_slash' })
     if (match.kind === 'method')
       throw new GatewayError('method_not_allowed', { allow: match.allow })
-    return match.kind === 'none' ? { kind: 'spa' } : match
+    if (match.kind !== 'none') return match
+    // As on routes: neither is for a gateway to pass on (RFC 9110 §9.3.6, §9.3.8).
+    if (method === 'TRACE' || method === 'CONNECT')
+      throw new GatewayError('method_not_allowed', { allow: ['GET', 'HEAD'] })
+    return { kind: 'spa' }
   }
 
   const answer = async (exchange: Exchange, destination: Destination): Promise<void> => {
@@ -148,8 +158,9 @@ export const createApp = (dependencies: AppDependencies): App => {
     switch (destination.kind) {
       case 'endpoint':
         exchanges.set(req, exchange)
-        // Hono routes the very string that was checked here, never the raw one.
+        // Hono routes the very string that was checked here, on the public host, whatever the request says of either.
         req.url = `${target.path}${target.query}`
+        req.headers.host = publicHost
         await serveEndpoint(req, res)
         return
       case 'route': {
@@ -210,7 +221,8 @@ export const createApp = (dependencies: AppDependencies): App => {
         send(req, res, problemReply(error, problemContext(exchange)), exchange.requestId)
       }
     }
-    void run()
+    // Only rendering the refusal can fail now, and then nothing is left to say.
+    run().catch(() => res.destroy())
   }
 
   const upgrade: App['upgrade'] = (req, socket, head) => {
@@ -228,7 +240,7 @@ export const createApp = (dependencies: AppDependencies): App => {
         refuseUpgrade(socket, problemReply(error, refusedUpgrade(requestId)), requestId)
       }
     }
-    void run()
+    run().catch(() => socket.destroy())
   }
 
   const refusedUpgrade = (requestId: string): ProblemContext => ({

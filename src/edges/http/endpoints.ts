@@ -48,6 +48,8 @@ export interface EndpointDependencies {
   readonly exchangeOf: (context: Context<{ Bindings: HttpBindings }>) => Exchange
   readonly problemContext: (exchange: Exchange) => ProblemContext
   readonly report: (error: GatewayError, exchange: Exchange) => void
+  /** Whether a page load of that path is sent to sign in. */
+  readonly demandsSession: (returnTo: string) => boolean
   readonly settings: {
     readonly prefix: string
     readonly returnTo: ReturnToRules
@@ -76,6 +78,8 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     guard(exchange, 'http')
     admission.admit(exchange.client)
   }
+
+  const countForgery = (exchange: Exchange) => () => admission.countFailure(exchange.client)
 
   const navigationOnly = (exchange: Exchange) => {
     if (!isDocumentNavigation(exchange)) throw new GatewayError('navigation_required')
@@ -124,6 +128,17 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     return started
   }
 
+  const sessionState: Endpoint = async (exchange) => {
+    guarded(exchange)
+    const reading = await readSession(exchange)
+    if (reading.kind !== 'live') return json(200, signedOut(exchange))
+    return json(
+      200,
+      signedIn(exchange, reading),
+      await renewal.renewed(reading.open, reading.ringId),
+    )
+  }
+
   const endpoints: Record<string, Partial<Record<string, Endpoint>>> = {
     '/login': {
       GET: async (exchange) => {
@@ -156,6 +171,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
           current: async () => (await readSession(exchange)).kind === 'live',
           strictCookiesWithheld: strictCookiesWithheld(exchange),
           isNavigation: isDocumentNavigation(exchange),
+          countForgery: countForgery(exchange),
           requestId: exchange.requestId,
           device: header(exchange, 'user-agent')?.slice(0, DEVICE_LENGTH_MAX),
           address: exchange.client.address,
@@ -171,18 +187,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       },
     },
 
-    '/session': {
-      GET: async (exchange) => {
-        guarded(exchange)
-        const reading = await readSession(exchange)
-        if (reading.kind !== 'live') return json(200, signedOut(exchange))
-        return json(
-          200,
-          signedIn(exchange, reading),
-          await renewal.renewed(reading.open, reading.ringId),
-        )
-      },
-    },
+    '/session': { GET: sessionState, HEAD: sessionState },
 
     '/logout': {
       POST: async (exchange, request) => {
@@ -211,7 +216,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       GET: async (exchange) => {
         guarded(exchange)
         navigationOnly(exchange)
-        const redirect = await logout.continue(header(exchange, 'cookie'))
+        const redirect = await logout.continue(header(exchange, 'cookie'), countForgery(exchange))
         return seeOther(redirect.location, redirect.setCookies)
       },
     },
@@ -220,7 +225,11 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       GET: async (exchange) => {
         admission.admit(exchange.client)
         const query = singleValues(new URLSearchParams(exchange.target.query))
-        const redirect = await logout.loggedOut(header(exchange, 'cookie'), query('state'))
+        const redirect = await logout.loggedOut(
+          header(exchange, 'cookie'),
+          query('state'),
+          countForgery(exchange),
+        )
         return seeOther(redirect.location, redirect.setCookies)
       },
     },
@@ -280,14 +289,22 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
   ): Reply => {
     const { error, returnTo, setCookies } = failed
     report(error, exchange)
-    if (error.code === 'login_failed')
+    if (error.code === 'login_failed') {
+      // Codes and states that lead nowhere cost the provider a call or us a seal.
+      admission.countFailure(exchange.client)
       emit({
         type: 'login_failed',
         requestId: exchange.requestId,
         reason: error.reason ?? 'unknown',
       })
-    if (settings.loginErrors === 'redirect' && returnTo !== undefined)
-      return seeOther(withError(returnTo, error.code), setCookies)
+      // A page that itself demands a session would start the same sign-in again, without end.
+      if (
+        settings.loginErrors === 'redirect' &&
+        returnTo !== undefined &&
+        !dependencies.demandsSession(returnTo)
+      )
+        return seeOther(withError(returnTo, error.code), setCookies)
+    }
     const context = problemContext(exchange)
     return problemReply(error, {
       ...context,

@@ -31,7 +31,7 @@ const DIGEST_BYTES_MAX = 1024 * 1024
 /** A client that takes nothing for this long loses its connection, and the file is closed. */
 const STALL_MS = 60_000
 
-/** Throws where the directory has no index: the operator should learn that at the start. */
+/** Throws where there is no such directory. An index may still be built; until then there is nothing to serve. */
 export const createSpaFiles = (options: SpaFilesOptions): SpaServer => {
   const files = new Files(resolve(options.directory))
   const policy = documentHeaders(options.csp, options.publicUrl)
@@ -100,9 +100,6 @@ class Files {
       throw new Error(`spa.directory: ${directory} is not a directory`)
     }
     this.#index = indexDirectory(directory)
-    if (!this.#index.has(INDEX)) {
-      throw new Error(`spa.directory: ${directory} has no index.html`)
-    }
   }
 
   /** The file of that path, or the index for a page load of a path that is no file's. */

@@ -148,7 +148,11 @@ const appResponseHeaders = (
 }
 
 const isOwnCookie = (setCookie: string, ownCookiePrefix: string): boolean =>
-  setCookie.trimStart().toLowerCase().startsWith(ownCookiePrefix)
+  // A nameless cookie (`=name…`) is sent back as its value alone, which reads like a name.
+  setCookie
+    .replace(/^[\s=]+/, '')
+    .toLowerCase()
+    .startsWith(ownCookiePrefix)
 
 /** The app's server under its internal name is the public origin to everybody else. */
 const publicLocation = (

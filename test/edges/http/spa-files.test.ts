@@ -507,7 +507,6 @@ describe('a directory that cannot be served is refused at the start', () => {
   it.each([
     ['nothing there', 'missing', 'is not a directory'],
     ['a file', 'ten.txt', 'is not a directory'],
-    ['no index', 'assets', 'has no index.html'],
   ])('%s', (_, name, message) => {
     expect(() =>
       createSpaFiles({

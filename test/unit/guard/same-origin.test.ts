@@ -157,7 +157,7 @@ test.each([
     'POST',
     { 'sec-fetch-site': 'same-origin', ...NAVIGATION, origin: OWN },
     'http',
-    'csrf_header_missing',
+    'pass',
   ],
   [
     'a foreign navigation',
