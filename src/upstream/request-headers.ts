@@ -147,7 +147,7 @@ const ASSERTED = new Set([
   'x-id-token',
   'x-csrf',
   // Who.
-  'remote-user',
+  'x-userinfo',
   'x-user',
   'x-username',
   'x-email',
@@ -161,6 +161,8 @@ const ASSERTED = new Set([
   'client-cert-chain',
   // From where.
   'forwarded',
+  'x-forwarded',
+  'fly-client-ip',
   'remote-addr',
   'client-ip',
   'true-client-ip',
@@ -192,6 +194,18 @@ const ASSERTED = new Set([
   'expect',
 ])
 const ASSERTED_PREFIXES = [
+  'remote-',
+  'oidc-',
+  'impersonate-',
+  'x-authentik-',
+  'x-appengine-',
+  'x-consumer-',
+  'x-endpoint-api-',
+  'x-ms-token-',
+  'x-pomerium-',
+  'x-scope-',
+  'x-vercel-',
+  'x-vouch-',
   'x-forwarded-',
   'x-user-',
   'x-auth-',

@@ -48,6 +48,7 @@ export const downstreamResponseHeaders = (
   const nominated: string[] = []
   let noTransform = false
   let challenged = status === 401
+  let passedChallenge = false
 
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string
@@ -70,7 +71,10 @@ export const downstreamResponseHeaders = (
         kept.push(name, publicLocation(value, policy))
         break
       case 'challenge':
-        challenged = true
+        if (isTokenChallenge(value)) {
+          kept.push(name, value)
+          passedChallenge = true
+        } else challenged = true
         break
       case 'length':
         // RFC 9110 §8.6: no Content-Length with 204.
@@ -88,9 +92,9 @@ export const downstreamResponseHeaders = (
   } else if (policy.perUser) {
     headers.push('vary', 'Cookie')
   }
-  // The upstream's challenge is for the gateway: raw, it would open a Basic prompt or name an internal realm.
-  // A 401 needs one all the same (RFC 9110 §15.5.2), with a parameter (RFC 6750 §3), and no browser prompts for it.
-  if (challenged) headers.push('www-authenticate', 'Bearer realm="upstream"')
+  // A token challenge says what the page can act on (`insufficient_scope`, RFC 9470 `acr_values`) and passes. Any other
+  // would open a password prompt; a 401 needs one all the same (RFC 9110 §15.5.2), with a parameter (RFC 6750 §3).
+  if (challenged && !passedChallenge) headers.push('www-authenticate', 'Bearer realm="upstream"')
   headers.push('x-content-type-options', 'nosniff', 'x-request-id', context.requestId)
   return headers
 }
@@ -118,6 +122,11 @@ const SPECIAL: ReadonlyMap<string, Verdict> = new Map([
   ['www-authenticate', 'challenge'],
   ['content-length', 'length'],
 ])
+
+/** Bearer and DPoP alone: browsers ask nobody for those. Two challenges in one line are not taken apart. */
+const isTokenChallenge = (value: string): boolean =>
+  /^\s*(?:bearer|dpop)(?:\s|$)/i.test(value) &&
+  !/,\s*(?:basic|digest|negotiate|ntlm|kerberos|hoba|mutual|scram[\w-]*|vapid)\b/i.test(value)
 
 const DROPPED = new Set([
   // What runs behind the gateway is nobody's business.

@@ -168,12 +168,22 @@ describe('WWW-Authenticate', () => {
   it.each([
     [['WWW-Authenticate', 'Basic realm="intranet"']],
     [['WWW-Authenticate', 'Negotiate', 'WWW-Authenticate', 'NTLM']],
-    [['WWW-Authenticate', 'Bearer realm="internal", error="invalid_token"']],
+    [['WWW-Authenticate', 'Bearer realm="x", Basic realm="intranet"']],
     [[]],
   ])('RFC 9110 §11.6.1 a 401 with %j gets one challenge that opens no prompt', (rawHeaders) => {
     expect(onlyLineOf(passed(rawHeaders, { status: 401 }), 'www-authenticate')).toBe(
       'Bearer realm="upstream"',
     )
+  })
+
+  it.each([
+    'Bearer realm="api", error="insufficient_scope", scope="items:write"',
+    'bearer error="insufficient_user_authentication", acr_values="high", max_age="60"',
+    'DPoP algs="ES256"',
+  ])('RFC 9470 §3 a token challenge is what the page can act on: %s passes', (challenge) => {
+    expect(
+      onlyLineOf(passed(['WWW-Authenticate', challenge], { status: 401 }), 'www-authenticate'),
+    ).toBe(challenge)
   })
 
   it('other answers have none of their own', () => {
