@@ -139,7 +139,11 @@ const route = group({
     false,
     'Pages live here: a signed-out navigation is sent to sign in instead of getting an error.',
   ),
-  webSocket: defaulted(boolean, false, 'Lets WebSocket handshakes pass.'),
+  webSocket: defaulted(
+    boolean,
+    false,
+    'Lets WebSocket handshakes pass; this release refuses them on every route.',
+  ),
   eventSource: defaulted(
     boolean,
     false,
@@ -313,6 +317,11 @@ export const settingsSchema = group({
       set(idTokenAlgorithm, { itemsMin: 1 }),
       [...ID_TOKEN_ALGORITHMS],
       'Signature algorithms that ID tokens may have.',
+    ),
+    trustedAudiences: defaulted(
+      set(clientId),
+      [],
+      'Audiences beside this client that ID tokens may name; any other makes an ID token unacceptable.',
     ),
   }).prefault({}),
   signIn: group({

@@ -109,9 +109,6 @@ const ROWS: readonly Row[] = [
       RING_SECRET.slice(1),
       `${RING_SECRET},short`,
       `${RING_SECRET},${RING_SECRET}`,
-      'a'.repeat(64),
-      'abab'.repeat(16),
-      'abcde'.repeat(16),
       ',',
       Array.from({ length: 11 }, (_, i) => `${RING_SECRET}${i}`).join(),
     ],
@@ -322,6 +319,12 @@ const ROWS: readonly Row[] = [
     read: ({ provider }) => provider.idTokenAlgorithms,
     accepted: [['ES256,EdDSA', ['ES256', 'EdDSA']]],
     refused: ['none', 'nOnE', 'HS256', 'RS256,HS256', 'RS1', 'rs256', ','],
+  },
+  {
+    setting: 'provider.trustedAudiences',
+    read: ({ provider }) => provider.trustedAudiences,
+    accepted: [['project-1,project-2', ['project-1', 'project-2']]],
+    refused: ['a\u0000b'],
   },
   {
     setting: 'signIn.require',
