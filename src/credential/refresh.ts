@@ -494,20 +494,18 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       (forced.get(open.ticket.digest)?.generation ?? -1) >= open.session.generation,
 
     freshen: async (read) => {
-      const open = newest(read)
-      const { tokens } = open.session
-      const freshness = freshnessAt(tokens, clock.now())
-      if (freshness === 'fresh' || !isRefreshable(open)) return { kind: 'usable', open }
-      const flight = begin(open)
-      if (freshness === 'due') return { kind: 'usable', open }
-      const landing = await within(times.requestWait, flight)
-      switch (landing.outcome) {
-        case 'refreshed':
-        case 'superseded':
-          return { kind: 'usable', open: landing.open }
-        case 'rejected':
-          return { kind: 'ended', reason: landing.reason }
-        case 'unavailable': {
+      let open = newest(read)
+      const waitUntilMs = clock.monotonicMs() + times.requestWait
+      for (;;) {
+        const { tokens } = open.session
+        const freshness = freshnessAt(tokens, clock.now())
+        if (freshness === 'fresh' || !isRefreshable(open)) return { kind: 'usable', open }
+        const flight = begin(open)
+        if (freshness === 'due') return { kind: 'usable', open }
+        const leftMs = Math.max(0, waitUntilMs - clock.monotonicMs())
+        const landing = await within(milliseconds(leftMs), flight)
+        if (landing.outcome === 'rejected') return { kind: 'ended', reason: landing.reason }
+        if (landing.outcome === 'unavailable') {
           if (clock.now() < tokens.accessTokenExpiresAt) return { kind: 'usable', open }
           throw new GatewayError(
             landing.what === 'store' ? 'store_unavailable' : 'provider_unavailable',
@@ -517,6 +515,10 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
             },
           )
         }
+        const isNewer = landing.open.session.generation > open.session.generation
+        open = landing.open
+        // What somebody else had brought may have run out meanwhile: then it is this session's turn again.
+        if (!isNewer) return { kind: 'usable', open }
       }
     },
 
