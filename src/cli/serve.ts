@@ -110,8 +110,7 @@ const drain = async (
   const endsAt = systemClock.monotonicMs() + limits.deadline
   const left = () => milliseconds(Math.max(0, endsAt - systemClock.monotonicMs()))
   gateway.drain()
-  await systemClock.sleep(limits.delay)
-  await open.drain({ deadlineMs: left() })
+  await open.drain({ delayMs: limits.delay, deadlineMs: limits.deadline })
   await within(left(), gateway.close())
   await operations?.close()
 }
