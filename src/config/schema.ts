@@ -233,7 +233,7 @@ export const settingsSchema = group({
     ),
     commandTimeout: defaulted(
       durationMilliseconds('10ms', '10s'),
-      '250ms',
+      '1s',
       'Time for one command; after it the store counts as unavailable.',
     ),
     connectTimeout: defaulted(durationMilliseconds('10ms', '30s'), '1s', 'Time to connect.'),
