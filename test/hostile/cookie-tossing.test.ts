@@ -126,6 +126,9 @@ describe('RFC 6265bis §8.6 a cookie that others could write', () => {
     expect([answer.status, answer.json().code]).toEqual([401, 'session_required'])
     expect(answer.headerLines('set-cookie')).toEqual([])
     expect(whole.api.requests).toEqual([])
+    // Its operator hears why, once.
+    const told = whole.log.filter(({ notice }) => notice === 'session_of_another_process')
+    expect(told).toHaveLength(1)
   })
 
   it('RFC 6265bis §4.2.2 beside the real one spoils both: no rule says which is ours', async () => {

@@ -195,6 +195,18 @@ describe('RFC 10017 §6.1.3.3 a request that did not come from the application i
       }
   })
 
+  it('no page load of the address bar changes anything: only GET and HEAD are typed', async () => {
+    for (const [method, target] of targets().filter(([name]) => !['GET', 'HEAD'].includes(name))) {
+      const answer = await rawRequest(whole.port, {
+        method,
+        target,
+        lines: [cookieLine(browser), ...navigation('none')],
+      })
+      expect([method, target, answer.status]).toEqual([method, target, 403])
+    }
+    expect(whole.api.requests).toEqual([])
+  })
+
   it('its honest twins pass, and are seen by the store', async () => {
     const asked = await commandsDuring(() => browser.fetch('/bff/session'))
     expect(asked).not.toEqual([])

@@ -8,11 +8,19 @@ import { once } from 'node:events'
 import { request } from 'node:http'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Browser } from '../support/browser.ts'
-import { sessionCookie } from '../support/cookies.ts'
+import { loginCookies, logoutCookie, sessionCookie } from '../support/cookies.ts'
 import { startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
 import { cookieLine, navigation, rawRequest, SAME_ORIGIN_FETCH } from './raw-request.ts'
 
 const FAILURES_MAX = 200
+
+/** One character of the ciphertext is another. */
+const corrupted = (seal: string): string => {
+  const parts = seal.split('*')
+  const cipher = parts[4] ?? ''
+  parts[4] = (cipher.startsWith('A') ? 'B' : 'A') + cipher.slice(1)
+  return parts.join('*')
+}
 
 let whole: WholeGateway
 let browser: Browser
@@ -21,11 +29,7 @@ const start = async (env: Readonly<Record<string, string>> = {}) => {
   whole = await startWholeGateway({ env })
   browser = await whole.signedIn()
   const { name, value } = sessionCookie(browser) ?? { name: '', value: '' }
-  // One character of the ciphertext.
-  const parts = value.split('*')
-  const cipher = parts[4] ?? ''
-  parts[4] = (cipher.startsWith('A') ? 'B' : 'A') + cipher.slice(1)
-  forged = `Cookie: ${name}=${parts.join('*')}`
+  forged = `Cookie: ${name}=${corrupted(value)}`
 }
 afterEach(() => whole.close())
 
@@ -121,6 +125,41 @@ describe('ASVS 2.4.1 a flood of forged seals', () => {
       lines: [forged, ...SAME_ORIGIN_FETCH, 'X-Forwarded-For: 127.0.0.2'],
     })
     expect(dressed.status).toBe(429)
+  })
+})
+
+describe('seals of a sign-in or sign-out under way', () => {
+  beforeEach(() => start())
+
+  it.each(['/bff/callback', '/bff/logged-out', '/bff/logout/continue'])(
+    'count at %s as those of a session do',
+    async (path) => {
+      const visitor = whole.browser()
+      await visitor.navigate(`${whole.url}/bff/login`, { redirect: 'manual' })
+      const leaving = await whole.signedIn('bob')
+      await leaving.fetch('/bff/logout', { method: 'POST' })
+      const cookie = path === '/bff/callback' ? loginCookies(visitor)[0] : logoutCookie(leaving)
+      const target = `${path}?code=x&state=0n${'a'.repeat(43)}`
+      const ask = () =>
+        rawRequest(whole.port, {
+          target,
+          lines: [
+            `Cookie: ${cookie?.name}=${corrupted(cookie?.value ?? '')}`,
+            ...navigation('same-origin'),
+          ],
+        })
+      for (let turn = 0; turn < FAILURES_MAX; turn += 1) expect((await ask()).status).not.toBe(429)
+      expect((await ask()).status).toBe(429)
+      expect(await fromElsewhere('/api/items', cookieLine(browser))).toBe(200)
+    },
+  )
+
+  it('answers that lead nowhere are held off as well: guessing states is no pastime', async () => {
+    const ask = () =>
+      rawRequest(whole.port, { target: `/bff/callback?code=x&state=0n${'a'.repeat(43)}` })
+    for (let turn = 0; turn < FAILURES_MAX; turn += 1) expect((await ask()).status).toBe(400)
+    expect((await ask()).status).toBe(429)
+    expect(await fromElsewhere('/api/items', cookieLine(browser))).toBe(200)
   })
 })
 

@@ -228,9 +228,15 @@ const brokenRefreshes = async () => {
   }
 }
 
+/** Long values leak in parts too: a few runs of them stand for each. */
+const partsOf = (value: string): readonly string[] =>
+  value.length <= 60
+    ? [value]
+    : [0.25, 0.5, 0.75].map((at) => value.slice(Math.floor(value.length * at)).slice(0, 12))
+
 const found = (text: string, allowed: (what: string) => boolean = () => false) =>
   [...secrets]
-    .filter(([value, what]) => !allowed(what) && text.includes(value))
+    .filter(([value, what]) => !allowed(what) && partsOf(value).some((part) => text.includes(part)))
     .map(([, what]) => what)
 
 describe('RFC 6749 §10.4 what must stay inside', () => {

@@ -30,6 +30,7 @@ const ELSEWHERE = [
   '///evil.example/',
   '////evil.example',
   '/\\evil.example/',
+  '/a\\evil.example',
   '\\/evil.example/',
   '\\\\evil.example',
   '/\t/evil.example',
