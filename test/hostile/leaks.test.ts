@@ -228,11 +228,13 @@ const brokenRefreshes = async () => {
   }
 }
 
-/** Long values leak in parts too: a few runs of them stand for each. */
+/** Long values leak in parts too: 36 characters of one hold at least one of these. All seals begin alike. */
 const partsOf = (value: string): readonly string[] =>
   value.length <= 60
     ? [value]
-    : [0.25, 0.5, 0.75].map((at) => value.slice(Math.floor(value.length * at)).slice(0, 12))
+    : Array.from({ length: Math.floor(value.length / 24) - 1 }, (_, at) =>
+        value.slice((at + 1) * 24).slice(0, 12),
+      )
 
 const found = (text: string, allowed: (what: string) => boolean = () => false) =>
   [...secrets]
