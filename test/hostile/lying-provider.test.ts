@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { sessionCookie } from '../support/cookies.ts'
 import { FakeProvider, type IdTokenLie, type JsonObject } from '../support/fake-provider.ts'
 import { type RedisServer, startRedis } from '../support/redis.ts'
+import { waitFor } from '../support/wait.ts'
 import { CLIENT_ID, startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
 import { authorizationResponseFor, signInAtOnce } from './sign-in-steps.ts'
 
@@ -79,7 +80,13 @@ const LIES: readonly (readonly [string, IdTokenLie])[] = [
 describe('OIDC Core an ID token that is not believed makes no session', () => {
   it.each(LIES)('%s', async (_, lie) => {
     provider.lieInIdTokens(lie)
+    const revoked = provider.requestsTo('revoke').length
     await expectNoSession()
+    // What came with it is of no use to anybody any more.
+    await waitFor(
+      'the refresh token is revoked',
+      () => provider.requestsTo('revoke').length === revoked + 1,
+    )
   })
 })
 
