@@ -17,7 +17,7 @@ import {
 } from '../session/session-cookie.ts'
 import type { OneTimeStore } from '../session/session-store.ts'
 import { sessionLabel, type Ticket, type TicketSealer, ticketFrom } from '../session/ticket.ts'
-import type { Vault } from '../session/vault.ts'
+import type { OpenSession, Vault } from '../session/vault.ts'
 import type { Seconds } from '../time.ts'
 import {
   type AuthorizationParameters,
@@ -204,7 +204,9 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       }
     }
 
-    const open = await vault.begin(
+    const open = await begin(
+      transaction,
+      signIn,
       {
         issuer: transaction.issuer,
         subject: signIn.subject,
@@ -275,6 +277,20 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       kind: 'redirect',
       location: started.location,
       setCookies: [...forget, ...started.setCookies],
+    }
+  }
+
+  /** A store that fails now leaves tokens that nobody holds: revoked, unless the grant may be the former session's too. */
+  async function begin(
+    transaction: Transaction,
+    signIn: SignIn,
+    ...session: Parameters<Vault['begin']>
+  ): Promise<OpenSession> {
+    try {
+      return await vault.begin(...session)
+    } catch (thrown) {
+      if (transaction.former === undefined) discard(signIn)
+      throw thrown
     }
   }
 

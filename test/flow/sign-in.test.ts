@@ -448,6 +448,18 @@ describe('signing out', () => {
     expect(again.headerLines('set-cookie')).toEqual([])
   })
 
+  test('a cookie of an unknown secret is not cleared: another replica may know it', async () => {
+    const browser = await whole.signedIn()
+    const cookie = sessionCookie(browser)
+    const foreign = cookie?.value.replace(/^Fe26\.2\*\d+\*/, 'Fe26.2*1*')
+    browser.jar.set(
+      `${cookie?.name}=${foreign}; Path=/; Secure; HttpOnly; SameSite=Strict`,
+      new URL(whole.url),
+    )
+    const out = await browser.fetch('/bff/logout', { method: 'POST' })
+    expect([out.status, out.headerLines('set-cookie')]).toEqual([200, []])
+  })
+
   test('the refresh token is revoked at the provider', async () => {
     const browser = await whole.signedIn()
     const before = whole.provider.revokedGrants().length

@@ -149,6 +149,23 @@ describe('ASVS 16.5.3 the store is gone', () => {
     })
   })
 
+  it('RFC 9700 §4.5.3.2 and hangs after the exchange: what nobody holds is revoked', async () => {
+    await start()
+    const stranger = whole.browser()
+    const response = await authorizationResponseFor(whole, stranger)
+    provider.alterTokenAnswer((honest) => {
+      redis.pause()
+      return honest
+    })
+    try {
+      const answer = await stranger.navigate(response.href, { redirect: 'manual' })
+      expect([answer.status, sessionCookie(stranger)]).toEqual([503, undefined])
+    } finally {
+      redis.resume()
+    }
+    await waitFor('it is revoked', () => provider.requestsTo('revoke').length === 2)
+  })
+
   it('and dies: 503 everywhere at once', async () => {
     await start()
     await redis.kill()

@@ -264,10 +264,12 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
   const endSession = async (exchange: Exchange, returnTo: string) => {
     const reading = await readSession(exchange)
     if (reading.kind === 'live') return logout.end(reading.open, returnTo)
-    const carried = sessions.carries(header(exchange, 'cookie'))
+    // A cookie of another secret is none of ours to clear: during a rotation it may be good on the next replica.
+    const isOurs =
+      reading.kind === 'ended' || reading.why === 'no_record' || reading.why === 'other_process'
     return {
       location: returnTo,
-      setCookies: carried ? [clearCookie(names.session, settings.sessionSameSite)] : [],
+      setCookies: isOurs ? [clearCookie(names.session, settings.sessionSameSite)] : [],
     }
   }
 
