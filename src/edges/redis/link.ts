@@ -1,0 +1,118 @@
+/** One client and what is known of it: it is made in the background, comes back by itself, and nobody waits long. */
+
+import type { GatewayError } from '../../errors.ts'
+import type { RedisAddress, RedisTimeouts, RedisTls } from './address.ts'
+import {
+  createRedisClient,
+  lookForNewMasters,
+  type RedisClient,
+  reconnectDelayMs,
+} from './client.ts'
+import {
+  causeWithoutArguments,
+  type FailureReason,
+  failureReason,
+  storeUnavailable,
+} from './failure.ts'
+
+export interface RedisLink {
+  readonly client: RedisClient
+  isReady(): boolean
+  /** Rejects with `store_unavailable` and nothing else. A write that timed out may have been applied. */
+  run<T>(command: (client: RedisClient) => Promise<T>): Promise<T>
+  /** Waits for replies that are due, no longer than one command may take. */
+  close(): Promise<void>
+}
+
+interface LinkOptions extends RedisTimeouts {
+  readonly address: RedisAddress
+  readonly tls: RedisTls
+  readonly onReady: () => void
+  /** There is no connection, and requests no longer wait for one. Comes again for each try. */
+  readonly onFailed: (reason: FailureReason) => void
+}
+
+/** `connecting` is the short while in which requests wait for it; after a failed try they do not. */
+type State = 'connecting' | 'ready' | 'failed' | 'closed'
+
+export const openRedisLink = (options: LinkOptions): RedisLink => {
+  const { commandTimeout } = options
+  let state: State = 'connecting'
+  let changed = Promise.withResolvers<void>()
+  let lastFailure: FailureReason = 'not_connected'
+  let restarts = 0
+  let restart: NodeJS.Timeout | undefined
+
+  const become = (next: State) => {
+    if (state === next || state === 'closed') return
+    state = next
+    changed.resolve()
+    changed = Promise.withResolvers()
+  }
+
+  const fail = (reason: FailureReason) => {
+    if (state === 'closed') return
+    lastFailure = reason
+    become('failed')
+    options.onFailed(reason)
+  }
+
+  const client = createRedisClient(options.address, options.tls, options)
+  client.on('ready', () => {
+    if (state === 'closed') return
+    become('ready')
+    lastFailure = 'connection_lost'
+    restarts = 0
+    options.onReady()
+  })
+  client.on('error', (error: unknown) => {
+    if (state === 'ready') lastFailure = failureReason(error)
+    else fail(failureReason(error))
+  })
+  client.on('close', () => {
+    if (state === 'ready') become('connecting')
+    else fail(lastFailure)
+  })
+  client.on('end', () => {
+    // The client gives up for good where not even a socket could be made. Nothing restarts it but this.
+    if (state === 'closed') return
+    restarts += 1
+    restart = setTimeout(() => client.connect().catch(() => {}), reconnectDelayMs(restarts)).unref()
+  })
+
+  const whenReady = async () => {
+    if (state === 'connecting') {
+      const late = Promise.withResolvers<void>()
+      const timer = setTimeout(late.resolve, commandTimeout)
+      await Promise.race([changed.promise, late.promise])
+      clearTimeout(timer)
+    }
+    if (state !== 'ready') throw storeUnavailable(lastFailure)
+  }
+
+  const refusalOf = (thrown: unknown): GatewayError => {
+    const reason = failureReason(thrown)
+    if (reason === 'timeout') lookForNewMasters(client)
+    return storeUnavailable(reason, causeWithoutArguments(thrown))
+  }
+
+  return {
+    client,
+    isReady: () => state === 'ready',
+
+    run: async (command) => {
+      if (state !== 'ready') await whenReady()
+      try {
+        return await command(client)
+      } catch (thrown) {
+        throw refusalOf(thrown)
+      }
+    },
+
+    close: async () => {
+      become('closed')
+      clearTimeout(restart)
+      await client.quit().catch(() => client.disconnect())
+    },
+  }
+}
