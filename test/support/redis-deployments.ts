@@ -15,10 +15,12 @@ export interface RedisDeployment {
   /** A plain client on each server that took writes at the start. */
   readonly masters: readonly Redis[]
   readonly servers: readonly RedisServer[]
+  /** As an operator does before maintenance: the first master hands over to its replica. */
+  failOver(): Promise<unknown>
   close(): Promise<void>
 }
 
-export const SENTINEL_PASSWORD = 'only-for-sentinels'
+const SENTINEL_PASSWORD = 'only-for-sentinels'
 const MASTER_NAME = 'mymaster'
 /** Short, so that a failover takes 2 to 3 seconds instead of 10 to 30. */
 const DOWN_AFTER_MS = 700
@@ -26,9 +28,14 @@ const START_TIMEOUT = { timeoutMs: 20_000, intervalMs: 50 }
 
 /** `servers` is the master, its replica, and the three Sentinels, which ask for a password of their own. */
 export const startSentinels = async (
-  options: { readonly args?: readonly string[]; readonly tls?: TlsFiles } = {},
+  options: {
+    readonly args?: readonly string[]
+    readonly tls?: TlsFiles
+    /** `ACL SETUSER` of a user of the Sentinels, without these two words; its password is `works`. */
+    readonly sentinelUser?: readonly string[]
+  } = {},
 ): Promise<RedisDeployment> => {
-  const { args = [], tls } = options
+  const { args = [], tls, sentinelUser } = options
   const replicating = [...args, '--repl-diskless-sync-delay', '0']
   const servers: RedisServer[] = []
   const masterTlsPort = await freePort()
@@ -51,6 +58,7 @@ export const startSentinels = async (
         `sentinel failover-timeout ${MASTER_NAME} 3000`,
         `requirepass ${SENTINEL_PASSWORD}`,
         ...(tls === undefined ? [] : ['tls-replication yes']),
+        ...(sentinelUser === undefined ? [] : [`user ${sentinelUser.join(' ')}`]),
         '',
       ].join('\n'),
     )
@@ -64,6 +72,10 @@ export const startSentinels = async (
     hosts.push(`127.0.0.1:${tls === undefined ? port : tlsPort}`)
   }
   const masters = [plainClient(master)]
+  const login =
+    sentinelUser === undefined
+      ? `sentinelPassword=${SENTINEL_PASSWORD}`
+      : `sentinelUsername=${sentinelUser[0]}&sentinelPassword=works`
   await Promise.all(
     servers
       .slice(2)
@@ -76,9 +88,10 @@ export const startSentinels = async (
       ),
   )
   return {
-    url: `redis${tls === undefined ? '' : 's'}+sentinel://${hosts.join(',')}/${MASTER_NAME}/0?sentinelPassword=${SENTINEL_PASSWORD}`,
+    url: `redis${tls === undefined ? '' : 's'}+sentinel://${hosts.join(',')}/${MASTER_NAME}/0?${login}`,
     masters,
     servers,
+    failOver: () => askSentinel(servers[2]?.port, 'FAILOVER'),
     close: async () => {
       for (const client of masters) client.disconnect()
       await Promise.all(servers.map((server) => server.close()))
@@ -87,17 +100,21 @@ export const startSentinels = async (
   }
 }
 
-const isWatching = async (port: number): Promise<boolean> => {
-  const client = new Redis({ port, password: SENTINEL_PASSWORD, retryStrategy: null })
+const askSentinel = async (port: number | undefined, question: string): Promise<unknown> => {
+  const client = new Redis({ port: port ?? 0, password: SENTINEL_PASSWORD, retryStrategy: null })
   client.on('error', () => {})
   try {
-    const answer = await client.call('SENTINEL', 'MASTER', MASTER_NAME)
-    const fields = Array.isArray(answer) ? answer : []
-    const field = (name: string) => fields[fields.indexOf(name) + 1]
-    return field('num-other-sentinels') === '2' && field('num-slaves') === '1'
+    return await client.call('SENTINEL', question, MASTER_NAME)
   } finally {
     client.disconnect()
   }
+}
+
+const isWatching = async (port: number): Promise<boolean> => {
+  const answer = await askSentinel(port, 'MASTER')
+  const fields = Array.isArray(answer) ? answer : []
+  const field = (name: string) => fields[fields.indexOf(name) + 1]
+  return field('num-other-sentinels') === '2' && field('num-slaves') === '1'
 }
 
 /** `servers` is three masters, a third of the slots each, and then the replica of each. */
@@ -167,6 +184,10 @@ export const startCluster = async (args: readonly string[] = []): Promise<RedisD
     url: `redis+cluster://${ports.map(({ port }) => `127.0.0.1:${port}`).join(',')}`,
     masters,
     servers,
+    failOver: async () => {
+      const replica = new Redis(ports[3]?.port ?? 0)
+      await replica.call('CLUSTER', 'FAILOVER').finally(() => replica.disconnect())
+    },
     close: async () => {
       for (const client of masters) client.disconnect()
       await Promise.all(servers.map((server) => server.close()))

@@ -7,9 +7,10 @@ import {
   type RedisHost,
   type RedisTimeouts,
   type RedisTls,
+  type SentinelAddress,
 } from './address.ts'
 import { failureReason } from './failure.ts'
-import { createSentinelConnector } from './sentinel.ts'
+import { createSentinels } from './sentinel.ts'
 
 export type RedisClient = Redis | Cluster
 /** What all kinds of clients can do. */
@@ -23,23 +24,43 @@ const RECONNECT_MAX_MS = 500
 export const reconnectDelayMs = (times: number): number =>
   Math.min(RECONNECT_FIRST_MS * 2 ** (times - 1), RECONNECT_MAX_MS) * (0.5 + Math.random() / 2)
 
-export const createRedisClient = (
+// Nothing is queued: a command whose caller has gone must not be applied later.
+const SINGLE = { enableOfflineQueue: false, retryStrategy: reconnectDelayMs } as const
+
+export interface OpenClient {
+  readonly client: RedisClient
+  /** Ends what stands beside the client, which itself may still be waiting for replies. */
+  closeWatchers(): void
+}
+
+export const openRedisClient = (
   address: RedisAddress,
+  tls: RedisTls,
+  timeouts: RedisTimeouts,
+): OpenClient => {
+  if (address.kind !== 'sentinel')
+    return { client: createClient(address, tls, timeouts), closeWatchers: () => {} }
+  const node = nodeOptions(address, tls, timeouts)
+  const sentinels = createSentinels(address, { ...timeouts, tls: node.tls })
+  const client = new Redis({
+    ...node,
+    ...SINGLE,
+    db: address.database,
+    Connector: sentinels.Connector,
+  })
+  sentinels.watch(() => client.disconnect(true))
+  return { client, closeWatchers: sentinels.close }
+}
+
+const createClient = (
+  address: Exclude<RedisAddress, SentinelAddress>,
   tls: RedisTls,
   timeouts: RedisTimeouts,
 ): RedisClient => {
   const node = nodeOptions(address, tls, timeouts)
-  // Nothing is queued: a command whose caller has gone must not be applied later.
-  const single = { ...node, enableOfflineQueue: false, retryStrategy: reconnectDelayMs }
   switch (address.kind) {
     case 'standalone':
-      return new Redis({ ...single, ...onlyHost(address), db: address.database })
-    case 'sentinel':
-      return new Redis({
-        ...single,
-        db: address.database,
-        Connector: createSentinelConnector(address, node, timeouts),
-      })
+      return new Redis({ ...node, ...SINGLE, ...onlyHost(address), db: address.database })
     case 'cluster':
       return new Cluster([...address.hosts], {
         redisOptions: node,
@@ -91,16 +112,14 @@ const nodeOptions = (
   // After a failover the former master answers READONLY: name or Sentinels may already lead to the new one.
   reconnectOnError: (error: Error) => failureReason(error) === 'read_only',
   ...(login === undefined ? {} : loginOptions(login)),
-  ...(isTls
+  tls: isTls
     ? {
-        tls: {
-          ...(ca === undefined ? {} : { ca }),
-          ...(cert === undefined ? {} : { cert }),
-          ...(key === undefined ? {} : { key }),
-          ...(serverName === undefined ? {} : { servername: serverName }),
-        },
+        ...(ca === undefined ? {} : { ca }),
+        ...(cert === undefined ? {} : { cert }),
+        ...(key === undefined ? {} : { key }),
+        ...(serverName === undefined ? {} : { servername: serverName }),
       }
-    : {}),
+    : undefined,
 })
 
 const onlyHost = ({ hosts }: RedisAddress): RedisHost => {

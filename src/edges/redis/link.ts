@@ -2,12 +2,7 @@
 
 import type { GatewayError } from '../../errors.ts'
 import type { RedisAddress, RedisTimeouts, RedisTls } from './address.ts'
-import {
-  createRedisClient,
-  lookForNewMasters,
-  type RedisClient,
-  reconnectDelayMs,
-} from './client.ts'
+import { lookForNewMasters, openRedisClient, type RedisClient, reconnectDelayMs } from './client.ts'
 import {
   causeWithoutArguments,
   type FailureReason,
@@ -57,7 +52,7 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
     options.onFailed(reason)
   }
 
-  const client = createRedisClient(options.address, options.tls, options)
+  const { client, closeWatchers } = openRedisClient(options.address, options.tls, options)
   client.on('ready', () => {
     if (state === 'closed') return
     become('ready')
@@ -112,6 +107,7 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
     close: async () => {
       become('closed')
       clearTimeout(restart)
+      closeWatchers()
       await client.quit().catch(() => client.disconnect())
     },
   }

@@ -1,8 +1,8 @@
-/** Asking Sentinels for the master, anew for each connection. Each Sentinel is asked once, within a known time. */
+/** Sentinels: they are asked for the master before each connection, and tell when another server became it. */
 
 import { connect as connectPlainly, type Socket } from 'node:net'
 import { connect as connectByTls } from 'node:tls'
-import { AbstractConnector, Redis } from 'ioredis'
+import { AbstractConnector, Redis, type RedisOptions } from 'ioredis'
 import {
   loginOptions,
   type RedisHost,
@@ -11,25 +11,42 @@ import {
 } from './address.ts'
 import { UnknownMaster } from './failure.ts'
 
-interface SentinelSettings {
-  readonly tls?: object
-  readonly disconnectTimeout: number
+interface SentinelSettings extends RedisTimeouts {
+  readonly tls: object | undefined
 }
+
+export interface Sentinels {
+  /** Connects to whatever is the master now. */
+  readonly Connector: new () => AbstractConnector
+  /** Another server than that of the latest connection became the master. */
+  watch(onSwitch: () => void): void
+  close(): void
+}
+
+const SWITCHED = '+switch-master'
+/** Between tries to reach a Sentinel that would tell; meanwhile the others do. */
+const WATCH_AGAIN_MS = 2_000
 
 /**
  * The client's own connector keeps its place in the list of Sentinels, reports its end as an outage although nobody
- * was asked, and turns refusals into prose. This one starts behind the Sentinel that answered last, so that one with
- * old news is not asked twice in a row, and passes the cause on.
+ * was asked, and turns refusals into prose. This one asks each Sentinel once per connection, begins behind the one
+ * that answered last, so that one with old news is not asked twice in a row, and passes the cause on.
  */
-export const createSentinelConnector = (
+export const createSentinels = (
   { hosts, masterName, sentinelLogin }: SentinelAddress,
-  { tls, disconnectTimeout }: SentinelSettings,
-  { connectTimeout, commandTimeout }: RedisTimeouts,
-) => {
-  let first = 0
+  { tls, commandTimeout, connectTimeout }: SentinelSettings,
+): Sentinels => {
+  const watchers: Redis[] = []
+  let next = 0
+  let master: RedisHost | undefined
+  /** The master that a Sentinel told of, before all of them know it. */
+  let told: RedisHost | undefined
 
-  const ask = async (sentinel: RedisHost): Promise<RedisHost> => {
-    const client = new Redis({
+  const clientOf = (
+    sentinel: RedisHost,
+    options: Pick<RedisOptions, 'retryStrategy' | 'commandTimeout' | 'autoResubscribe'>,
+  ): Redis =>
+    new Redis({
       ...sentinel,
       ...(sentinelLogin === undefined ? {} : loginOptions(sentinelLogin)),
       ...(tls === undefined ? {} : { tls }),
@@ -37,19 +54,26 @@ export const createSentinelConnector = (
       disableClientInfo: true,
       enableReadyCheck: false,
       connectTimeout,
-      commandTimeout: connectTimeout + commandTimeout,
-      disconnectTimeout,
-      retryStrategy: null,
+      disconnectTimeout: commandTimeout,
+      ...options,
     })
+
+  const ask = async (sentinel: RedisHost): Promise<RedisHost> => {
+    // The question waits for the connection.
+    const answeredWithin = connectTimeout + commandTimeout
+    const client = clientOf(sentinel, { commandTimeout: answeredWithin, retryStrategy: null })
     let failure: unknown
     client.on('error', (error: unknown) => {
       failure = error
     })
     try {
       const answer = await client.call('SENTINEL', 'GET-MASTER-ADDR-BY-NAME', masterName)
-      return masterFrom(answer)
+      const [host, port] = Array.isArray(answer) ? answer : []
+      const found = hostOf(host, port)
+      if (found === undefined) throw new UnknownMaster()
+      return found
     } catch (thrown) {
-      // A command that waits for the connection hears only that it closed.
+      // A command that waited in vain for its connection knows no cause.
       throw failure ?? thrown
     } finally {
       client.disconnect()
@@ -59,8 +83,8 @@ export const createSentinelConnector = (
   const findMaster = async (): Promise<RedisHost> => {
     let failure: unknown
     for (let asked = 0; asked < hosts.length; asked += 1) {
-      const sentinel = hosts[first % hosts.length]
-      first += 1
+      const sentinel = hosts[next % hosts.length]
+      next += 1
       if (sentinel === undefined) break
       try {
         return await ask(sentinel)
@@ -71,14 +95,16 @@ export const createSentinelConnector = (
     throw failure
   }
 
-  return class extends AbstractConnector {
+  class Connector extends AbstractConnector {
     constructor() {
-      super(disconnectTimeout)
+      super(commandTimeout)
     }
 
     async connect(): Promise<Socket> {
       this.connecting = true
-      const master = await findMaster()
+      const announced = told
+      told = undefined
+      master = announced ?? (await findMaster())
       if (!this.connecting) throw new Error('the connection was given up')
       const stream =
         tls === undefined ? connectPlainly(master) : connectByTls({ ...master, ...tls })
@@ -89,10 +115,42 @@ export const createSentinelConnector = (
       return stream
     }
   }
+
+  return {
+    Connector,
+
+    watch: (onSwitch) => {
+      for (const sentinel of hosts) {
+        const watcher = clientOf(sentinel, {
+          retryStrategy: () => WATCH_AGAIN_MS * (0.5 + Math.random() / 2),
+          autoResubscribe: false,
+        })
+        watchers.push(watcher)
+        // What is wrong with a Sentinel is told by whoever asks it for the master.
+        watcher.on('error', () => {})
+        watcher.on('ready', () => {
+          watcher.subscribe(SWITCHED).catch(() => {})
+        })
+        watcher.on('message', (_channel, message: string) => {
+          const now = switchedTo(message, masterName)
+          if (now === undefined || (now.host === master?.host && now.port === master.port)) return
+          told = now
+          onSwitch()
+        })
+      }
+    },
+
+    close: () => {
+      for (const watcher of watchers) watcher.disconnect()
+    },
+  }
 }
 
-const masterFrom = (answer: unknown): RedisHost => {
-  const [host, port] = Array.isArray(answer) ? answer : []
-  if (typeof host !== 'string' || !/^\d+$/.test(String(port))) throw new UnknownMaster()
-  return { host, port: Number(port) }
+/** `<name> <former host> <former port> <host> <port>` */
+const switchedTo = (message: string, masterName: string): RedisHost | undefined => {
+  const [name, , , host, port] = message.split(' ')
+  return name === masterName ? hostOf(host, port) : undefined
 }
+
+const hostOf = (host: unknown, port: unknown): RedisHost | undefined =>
+  typeof host === 'string' && /^\d+$/.test(String(port)) ? { host, port: Number(port) } : undefined

@@ -1,17 +1,28 @@
-/** The rights of a Redis user as docs/session-data.md gives them, ready for the server. */
+/** The rights of Redis users as docs/session-data.md gives them, ready for the server. */
 
 import { readFile } from 'node:fs/promises'
 
-/** Arguments of the `ACL` command; `<password>` is replaced, and in a Cluster one more right is added. */
-export const documentedRights = async (
-  password: string,
-  kind: 'single' | 'cluster' = 'single',
-): Promise<readonly [string, ...string[]]> => {
+type Rights = readonly [name: string, ...rules: string[]]
+
+export interface DocumentedRights {
+  /** Of a server or of master and replicas. */
+  readonly single: Rights
+  readonly cluster: Rights
+  /** Of the Sentinels themselves. */
+  readonly sentinel: Rights
+}
+
+/** Words after `ACL SETUSER`, with that password in the place of `<password>`. */
+export const documentedRights = async (password: string): Promise<DocumentedRights> => {
   const page = await readFile(new URL('../../../docs/session-data.md', import.meta.url), 'utf8')
-  const line = /^ACL (SETUSER coatcheck .*)$/m.exec(page)?.[1]
+  const [single, sentinel] = [...page.matchAll(/^ACL SETUSER (\S+) (.+)$/gm)].map(
+    ([, name = '', rules = '']): Rights => [
+      name,
+      ...rules.replace('<password>', password).split(' '),
+    ],
+  )
   const forCluster = /In a Cluster also `(\+[^`]+)`/.exec(page)?.[1]
-  if (line === undefined || forCluster === undefined)
+  if (single === undefined || sentinel === undefined || forCluster === undefined)
     throw new Error('docs/session-data.md names no rights')
-  const [command = '', ...words] = line.replace('<password>', password).split(' ')
-  return [command, ...words, ...(kind === 'cluster' ? [forCluster] : [])]
+  return { single, cluster: [...single, forCluster], sentinel }
 }

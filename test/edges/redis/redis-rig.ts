@@ -71,7 +71,8 @@ export const makeRedisRig = async (): Promise<RedisRig> => {
 /** As a user who may do what docs/session-data.md says, and nothing else. */
 export const makeRestrictedRig = async (): Promise<StoreRig> => {
   const rig = await makeRedisRig()
-  await rig.client.call('ACL', ...(await documentedRights('works')))
+  const { single } = await documentedRights('works')
+  await rig.client.acl('SETUSER', ...single)
   const restricted = rigOn(`redis://coatcheck:works@127.0.0.1:${rig.server.port}`, [rig.client])
   return { ...restricted, close: () => closeAll(restricted.close, rig.close) }
 }
@@ -93,16 +94,19 @@ export const makeTlsRig = async (): Promise<StoreRig> => {
   )
 }
 
-export const makeSentinelRig = async (): Promise<StoreRig> => rigOnAll(await startSentinels())
+export const makeSentinelRig = async (): Promise<StoreRig> => {
+  const { sentinel } = await documentedRights('works')
+  return rigOnAll(await startSentinels({ sentinelUser: sentinel }))
+}
 
 /** Six nodes, and a user who may do what docs/session-data.md says for a Cluster. */
 export const makeClusterRig = async (): Promise<StoreRig> => {
   const cluster = await startCluster()
-  const rights = await documentedRights('works', 'cluster')
+  const rights = (await documentedRights('works')).cluster
   await Promise.all(
     cluster.servers.map(async ({ port }) => {
       const client = new Redis(port)
-      await client.call('ACL', ...rights)
+      await client.acl('SETUSER', ...rights)
       client.disconnect()
     }),
   )
