@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
-import { createAuthority } from './certificates.ts'
+import { type Certificate, createAuthority } from './certificates.ts'
 import { freePort } from './free-port.ts'
 import { type RedisServer, startRedis } from './redis.ts'
 import { waitFor } from './wait.ts'
@@ -198,7 +198,9 @@ export const startCluster = async (args: readonly string[] = []): Promise<RedisD
 export interface TlsFiles {
   readonly ca: string
   /** What a client shows, signed by the same authority. */
-  readonly client: { readonly cert: string; readonly key: string }
+  readonly client: Certificate
+  /** Another certificate of the same authority. */
+  issue(...names: readonly string[]): Certificate
   /** Arguments of redis-server; it then asks clients for a certificate. */
   readonly args: readonly string[]
   remove(): Promise<void>
@@ -215,6 +217,7 @@ export const createTlsFiles = async (...names: readonly string[]): Promise<TlsFi
   return {
     ca: authority.cert,
     client: authority.issue('gateway'),
+    issue: authority.issue,
     args: [
       ...['--tls-ca-cert-file', join(directory, 'ca.pem')],
       ...['--tls-cert-file', join(directory, 'server.pem')],

@@ -40,6 +40,14 @@ export interface RedisTls {
   readonly serverName: string | undefined
 }
 
+/** The same for `tls.connect`. */
+export interface TlsOptions {
+  readonly ca?: string
+  readonly cert?: string
+  readonly key?: string
+  readonly servername?: string
+}
+
 export interface RedisTimeouts {
   /** A command is answered within this, or fails; so is a wait for a connection that is just being made. */
   readonly commandTimeout: Milliseconds
@@ -49,4 +57,11 @@ export interface RedisTimeouts {
 export const loginOptions = ({ username, password }: RedisLogin) => ({
   ...(username === undefined ? {} : { username }),
   password,
+})
+
+export const tlsOptions = ({ ca, cert, key, serverName }: RedisTls): TlsOptions => ({
+  ...(ca === undefined ? {} : { ca }),
+  ...(cert === undefined ? {} : { cert }),
+  ...(key === undefined ? {} : { key }),
+  ...(serverName === undefined ? {} : { servername: serverName }),
 })

@@ -7,8 +7,9 @@ import {
   type RedisHost,
   type RedisTimeouts,
   type RedisTls,
-  type SentinelAddress,
+  tlsOptions,
 } from './address.ts'
+import { createConnector } from './connector.ts'
 import { failureReason } from './failure.ts'
 import { createSentinels } from './sentinel.ts'
 
@@ -33,53 +34,61 @@ export interface OpenClient {
   closeWatchers(): void
 }
 
-export const openRedisClient = (
-  address: RedisAddress,
-  tls: RedisTls,
-  timeouts: RedisTimeouts,
-): OpenClient => {
-  if (address.kind !== 'sentinel')
-    return { client: createClient(address, tls, timeouts), closeWatchers: () => {} }
-  const node = nodeOptions(address, tls, timeouts)
-  const sentinels = createSentinels(address, { ...timeouts, tls: node.tls })
-  const client = new Redis({
-    ...node,
-    ...SINGLE,
-    db: address.database,
-    Connector: sentinels.Connector,
-  })
-  sentinels.watch(() => client.disconnect(true))
-  return { client, closeWatchers: sentinels.close }
+export interface ClientOptions extends RedisTimeouts {
+  readonly address: RedisAddress
+  readonly tls: RedisTls
+  /** Of a node of a Cluster: the client itself says only that a connection closed. */
+  readonly onNodeError: (error: Error) => void
 }
 
-const createClient = (
-  address: Exclude<RedisAddress, SentinelAddress>,
-  tls: RedisTls,
-  timeouts: RedisTimeouts,
-): RedisClient => {
-  const node = nodeOptions(address, tls, timeouts)
+export const openRedisClient = (options: ClientOptions): OpenClient => {
+  const { address } = options
+  const node = nodeOptions(options)
   switch (address.kind) {
-    case 'standalone':
-      return new Redis({ ...node, ...SINGLE, ...onlyHost(address), db: address.database })
+    case 'standalone': {
+      const at = { ...onlyHost(address), db: address.database }
+      return { client: new Redis({ ...node, ...SINGLE, ...at }), closeWatchers: () => {} }
+    }
+    case 'sentinel': {
+      const sentinels = createSentinels(address, { ...options, tls: node.tls })
+      const at = { Connector: sentinels.Connector, db: address.database }
+      const client = new Redis({ ...node, ...SINGLE, ...at })
+      sentinels.watch(() => client.disconnect(true))
+      return { client, closeWatchers: sentinels.close }
+    }
     case 'cluster':
-      return new Cluster([...address.hosts], {
-        redisOptions: node,
-        // What waits for a node that is just being connected to; it fails with that try, and at the latest in time.
-        enableOfflineQueue: true,
-        // CLUSTER INFO is refused to restricted users; a Cluster that is down answers CLUSTERDOWN to commands instead.
-        enableReadyCheck: false,
-        // Without any node it ends, and all that waits with it; the link begins anew.
-        clusterRetryStrategy: () => null,
-        // A command whose reply was lost may have been applied, and one that finds no master is the caller's to
-        // repeat: both fail at once. Redirections, and TRYAGAIN during the move of a slot, were never applied.
-        retryDelayOnFailover: 0,
-        retryDelayOnClusterDown: 0,
-        maxRedirections: 4,
-        slotsRefreshTimeout: timeouts.commandTimeout,
-        // The names stay, so that certificates are judged by them; connecting resolves them.
-        dnsLookup: (hostname, found) => found(null, hostname),
-      })
+      return { client: createCluster(address.hosts, node, options), closeWatchers: () => {} }
   }
+}
+
+const createCluster = (
+  hosts: readonly RedisHost[],
+  node: ReturnType<typeof nodeOptions>,
+  { commandTimeout, onNodeError }: ClientOptions,
+): Cluster => {
+  const Connector = createConnector({
+    tls: node.tls,
+    disconnectTimeout: commandTimeout,
+    find: (configured) => configured,
+    onError: onNodeError,
+  })
+  return new Cluster([...hosts], {
+    redisOptions: { ...node, Connector },
+    // For what waits for a node that is just being connected to; it fails with that try, and at the latest in time.
+    enableOfflineQueue: true,
+    // CLUSTER INFO is refused to restricted users; a Cluster that is down answers CLUSTERDOWN to commands instead.
+    enableReadyCheck: false,
+    // Without any node it ends, and all that waits with it; the link begins anew.
+    clusterRetryStrategy: () => null,
+    // A command whose reply was lost may have been applied, and one that finds no master is the caller's to repeat:
+    // both fail at once. Redirections, and TRYAGAIN during the move of a slot, were never applied.
+    retryDelayOnFailover: 0,
+    retryDelayOnClusterDown: 0,
+    maxRedirections: 4,
+    slotsRefreshTimeout: commandTimeout,
+    // The names stay, so that certificates are judged by them; connecting resolves them.
+    dnsLookup: (hostname, found) => found(null, hostname),
+  })
 }
 
 /** Each server that takes writes, as far as is known now. */
@@ -91,11 +100,7 @@ export const lookForNewMasters = (client: RedisClient): void => {
   if (client instanceof Cluster) client.refreshSlotsCache()
 }
 
-const nodeOptions = (
-  { tls: isTls, login }: RedisAddress,
-  { ca, cert, key, serverName }: RedisTls,
-  { commandTimeout, connectTimeout }: RedisTimeouts,
-) => ({
+const nodeOptions = ({ address, tls, commandTimeout, connectTimeout }: ClientOptions) => ({
   connectionName: 'coatcheck',
   // Redis before 7.2 does not know CLIENT SETINFO, and no rights could be given for it.
   disableClientInfo: true,
@@ -111,15 +116,8 @@ const nodeOptions = (
   enableReadyCheck: false,
   // After a failover the former master answers READONLY: name or Sentinels may already lead to the new one.
   reconnectOnError: (error: Error) => failureReason(error) === 'read_only',
-  ...(login === undefined ? {} : loginOptions(login)),
-  tls: isTls
-    ? {
-        ...(ca === undefined ? {} : { ca }),
-        ...(cert === undefined ? {} : { cert }),
-        ...(key === undefined ? {} : { key }),
-        ...(serverName === undefined ? {} : { servername: serverName }),
-      }
-    : undefined,
+  ...(address.login === undefined ? {} : loginOptions(address.login)),
+  tls: address.tls ? tlsOptions(tls) : undefined,
 })
 
 const onlyHost = ({ hosts }: RedisAddress): RedisHost => {

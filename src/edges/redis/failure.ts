@@ -31,6 +31,7 @@ const BY_REPLY: Readonly<Record<string, FailureReason>> = {
   NOAUTH: 'authentication_refused',
   WRONGPASS: 'authentication_refused',
   NOPERM: 'permission_refused',
+  "The user executing the script can't": 'permission_refused',
   LOADING: 'loading',
   READONLY: 'read_only',
   MASTERDOWN: 'read_only',

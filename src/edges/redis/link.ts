@@ -1,8 +1,13 @@
 /** One client and what is known of it: it is made in the background, comes back by itself, and nobody waits long. */
 
-import type { GatewayError } from '../../errors.ts'
-import type { RedisAddress, RedisTimeouts, RedisTls } from './address.ts'
-import { lookForNewMasters, openRedisClient, type RedisClient, reconnectDelayMs } from './client.ts'
+import { GatewayError } from '../../errors.ts'
+import {
+  type ClientOptions,
+  lookForNewMasters,
+  openRedisClient,
+  type RedisClient,
+  reconnectDelayMs,
+} from './client.ts'
 import {
   causeWithoutArguments,
   type FailureReason,
@@ -19,9 +24,7 @@ export interface RedisLink {
   close(): Promise<void>
 }
 
-interface LinkOptions extends RedisTimeouts {
-  readonly address: RedisAddress
-  readonly tls: RedisTls
+interface LinkOptions extends Omit<ClientOptions, 'onNodeError'> {
   readonly onReady: () => void
   /** There is no connection, and requests no longer wait for one. Comes again for each try. */
   readonly onFailed: (reason: FailureReason) => void
@@ -35,6 +38,8 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
   let state: State = 'connecting'
   let changed = Promise.withResolvers<void>()
   let lastFailure: FailureReason = 'not_connected'
+  /** Why a node of a Cluster could not be connected to. */
+  let nodeFailure: FailureReason | undefined
   let restarts = 0
   let restart: NodeJS.Timeout | undefined
 
@@ -52,17 +57,24 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
     options.onFailed(reason)
   }
 
-  const { client, closeWatchers } = openRedisClient(options.address, options.tls, options)
+  const { client, closeWatchers } = openRedisClient({
+    ...options,
+    onNodeError: (error) => {
+      nodeFailure = failureReason(error)
+    },
+  })
   client.on('ready', () => {
     if (state === 'closed') return
     become('ready')
     lastFailure = 'connection_lost'
+    nodeFailure = undefined
     restarts = 0
     options.onReady()
   })
   client.on('error', (error: unknown) => {
-    if (state === 'ready') lastFailure = failureReason(error)
-    else fail(failureReason(error))
+    const reason = failureReason(error)
+    if (state === 'ready') lastFailure = reason
+    else fail(reason === 'connection_lost' ? (nodeFailure ?? reason) : reason)
   })
   client.on('close', () => {
     if (state === 'ready') become('connecting')
@@ -86,6 +98,7 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
   }
 
   const refusalOf = (thrown: unknown): GatewayError => {
+    if (thrown instanceof GatewayError) return thrown
     const reason = failureReason(thrown)
     if (reason === 'timeout') lookForNewMasters(client)
     return storeUnavailable(reason, causeWithoutArguments(thrown))

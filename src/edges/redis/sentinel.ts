@@ -1,23 +1,23 @@
 /** Sentinels: they are asked for the master before each connection, and tell when another server became it. */
 
-import { connect as connectPlainly, type Socket } from 'node:net'
-import { connect as connectByTls } from 'node:tls'
-import { AbstractConnector, Redis, type RedisOptions } from 'ioredis'
+import { Redis, type RedisOptions } from 'ioredis'
 import {
   loginOptions,
   type RedisHost,
   type RedisTimeouts,
   type SentinelAddress,
+  type TlsOptions,
 } from './address.ts'
+import { type Connector, createConnector } from './connector.ts'
 import { UnknownMaster } from './failure.ts'
 
 interface SentinelSettings extends RedisTimeouts {
-  readonly tls: object | undefined
+  readonly tls: TlsOptions | undefined
 }
 
 export interface Sentinels {
   /** Connects to whatever is the master now. */
-  readonly Connector: new () => AbstractConnector
+  readonly Connector: Connector
   /** Another server than that of the latest connection became the master. */
   watch(onSwitch: () => void): void
   close(): void
@@ -95,26 +95,16 @@ export const createSentinels = (
     throw failure
   }
 
-  class Connector extends AbstractConnector {
-    constructor() {
-      super(commandTimeout)
-    }
-
-    async connect(): Promise<Socket> {
-      this.connecting = true
+  const Connector = createConnector({
+    tls,
+    disconnectTimeout: commandTimeout,
+    find: async () => {
       const announced = told
       told = undefined
       master = announced ?? (await findMaster())
-      if (!this.connecting) throw new Error('the connection was given up')
-      const stream =
-        tls === undefined ? connectPlainly(master) : connectByTls({ ...master, ...tls })
-      stream.once('error', (error) => {
-        this.firstError = error
-      })
-      this.stream = stream
-      return stream
-    }
-  }
+      return master
+    },
+  })
 
   return {
     Connector,

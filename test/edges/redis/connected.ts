@@ -1,6 +1,6 @@
 /** Stores on a Redis that a test breaks: opened with short times, and closed with the test. */
 
-import { Redis } from 'ioredis'
+import { Redis, type RedisOptions } from 'ioredis'
 import { expect, onTestFinished } from 'vitest'
 import type { RedisConnectionOptions } from '../../../src/edges/redis/connection.ts'
 import { createRedisStores, type RedisStores } from '../../../src/edges/redis/stores.ts'
@@ -67,8 +67,11 @@ export const started = async (deployment: Promise<RedisDeployment>): Promise<Red
   return running
 }
 
-export const connectPlainly = (url: string): Redis => {
-  const client = new Redis(url)
+export const connectPlainly = (
+  url: string,
+  options: Pick<RedisOptions, 'enableReadyCheck'> = {},
+): Redis => {
+  const client = new Redis(url, options)
   // Some tests take the server away; the client then reports it for as long as it is gone.
   client.on('error', () => {})
   onTestFinished(() => client.disconnect())

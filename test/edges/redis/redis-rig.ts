@@ -42,7 +42,7 @@ const UNHURRIED = milliseconds(5_000)
 export const addressOf = (url: string): Followed<RedisAddress> =>
   constant(redisUrl.schema.parse(url))
 
-export const certificatesOf = ({ ca, client }: TlsFiles): RedisConnectionOptions['tls'] => ({
+export const certificatesOf = ({ ca, client }: TlsFiles) => ({
   ca: constant(ca),
   cert: constant(client.cert),
   key: constant(client.key),
