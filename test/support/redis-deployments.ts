@@ -20,7 +20,7 @@ export interface RedisDeployment {
   close(): Promise<void>
 }
 
-const SENTINEL_PASSWORD = 'only-for-sentinels'
+export const SENTINEL_PASSWORD = 'only-for-sentinels'
 const MASTER_NAME = 'mymaster'
 /** Short, so that a failover takes 2 to 3 seconds instead of 10 to 30. */
 const DOWN_AFTER_MS = 700

@@ -95,11 +95,6 @@ const createCluster = (
 export const mastersOf = (client: RedisClient): readonly Redis[] =>
   client instanceof Cluster ? client.nodes('master') : [client]
 
-/** A frozen master is not seen to have lost its slots, because it never says so: others are asked. */
-export const lookForNewMasters = (client: RedisClient): void => {
-  if (client instanceof Cluster) client.refreshSlotsCache()
-}
-
 const nodeOptions = ({ address, tls, commandTimeout, connectTimeout }: ClientOptions) => ({
   connectionName: 'coatcheck',
   // Redis before 7.2 does not know CLIENT SETINFO, and no rights could be given for it.

@@ -3,7 +3,6 @@
 import { GatewayError } from '../../errors.ts'
 import {
   type ClientOptions,
-  lookForNewMasters,
   openRedisClient,
   type RedisClient,
   reconnectDelayMs,
@@ -99,9 +98,7 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
 
   const refusalOf = (thrown: unknown): GatewayError => {
     if (thrown instanceof GatewayError) return thrown
-    const reason = failureReason(thrown)
-    if (reason === 'timeout') lookForNewMasters(client)
-    return storeUnavailable(reason, causeWithoutArguments(thrown))
+    return storeUnavailable(failureReason(thrown), causeWithoutArguments(thrown))
   }
 
   return {

@@ -8,12 +8,13 @@ import { GatewayError } from '../../../src/errors.ts'
 import type { SessionDigest } from '../../../src/session/session.ts'
 import { milliseconds, systemClock } from '../../../src/time.ts'
 import { newAttemptId, newDigest } from '../../contract/session-store.contract.ts'
-import { startCluster, startSentinels } from '../../support/redis-deployments.ts'
+import { SENTINEL_PASSWORD, startCluster, startSentinels } from '../../support/redis-deployments.ts'
 import { waitFor } from '../../support/wait.ts'
 import {
   COMMAND_TIMEOUT_MS,
   type ConnectedStores,
   connect,
+  connectPlainly,
   oneHourRecord,
   SLACK_MS,
   started,
@@ -150,7 +151,7 @@ const digestOn = async (master: Redis | undefined): Promise<SessionDigest> =>
 
 describe('a planned change of the master', () => {
   it('behind Sentinels refuses a few calls and needs no outage to be noticed', async () => {
-    const { url, masters, failOver } = await started(startSentinels())
+    const { url, masters, servers, failOver } = await started(startSentinels())
     const stores = connect(url)
     const before = await begin(stores)
     await untilReplicated(masters[0])
@@ -167,6 +168,12 @@ describe('a planned change of the master', () => {
     expect(refused).toBeLessThanOrEqual(CALLERS * 2)
     expect(slowestMs).toBeLessThan(COMMAND_TIMEOUT_MS + SLACK_MS)
     expect((await stores.sessions.load(before)).kind).toBe('live')
+
+    const sentinel = connectPlainly(`redis://:${SENTINEL_PASSWORD}@127.0.0.1:${servers[2]?.port}`)
+    const isWatched = async () => String(await sentinel.client('LIST')).includes('name=coatcheck')
+    expect(await isWatched()).toBe(true)
+    await stores.close()
+    await waitFor('nobody watches the Sentinel', async () => !(await isWatched()))
   })
 
   it('in a Cluster loses and refuses nothing', async () => {
