@@ -113,7 +113,8 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     config.redis.url === undefined
       ? createMemoryStores({ clock, sessionsMax: session.memoryMax, notice })
       : createRedisStores({
-          url: config.redis.url.current,
+          address: config.redis.url,
+          tls: config.redis.tls,
           namespace: config.redis.namespace ?? storeNamespace(config.issuer, config.clientId),
           commandTimeout: config.redis.commandTimeout,
           connectTimeout: config.redis.connectTimeout,

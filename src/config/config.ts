@@ -2,6 +2,7 @@
 
 import { type Milliseconds, milliseconds, type Seconds, seconds } from '../time.ts'
 import { PRIVATE_RANGES } from './addresses.ts'
+import type { RedisAddress } from './redis-address.ts'
 import type { RouteAsWritten, Settings } from './schema.ts'
 import type { Watched } from './watched.ts'
 
@@ -33,8 +34,9 @@ export interface Config extends Complete<Omit<Settings, Derived>> {
   readonly clientSecret: Watched<string>
   /** Undefined only in the profile `demo`. */
   readonly secret: Watched<readonly string[]> | undefined
-  readonly redis: Complete<Omit<Settings['redis'], 'url'>> & {
-    readonly url: Watched<string> | undefined
+  readonly redis: Complete<Omit<Settings['redis'], 'url' | 'tls'>> & {
+    readonly url: Watched<RedisAddress> | undefined
+    readonly tls: WatchedPems & { readonly serverName: string | undefined }
   }
   readonly spa: SpaSettings | undefined
   readonly session: Complete<Omit<Settings['session'], 'idle'>> & { readonly idle: Seconds }
@@ -45,7 +47,15 @@ export interface Config extends Complete<Omit<Settings, Derived>> {
 export interface WatchedSettings {
   readonly clientSecret: Watched<string>
   readonly secret: Watched<readonly string[]> | undefined
-  readonly redisUrl: Watched<string> | undefined
+  readonly redisUrl: Watched<RedisAddress> | undefined
+  readonly redisTls: WatchedPems
+}
+
+/** Contents of the files, in PEM. */
+export interface WatchedPems {
+  readonly ca: Watched<string> | undefined
+  readonly cert: Watched<string> | undefined
+  readonly key: Watched<string> | undefined
 }
 
 const IDLE_DEFAULT = seconds(1800)
@@ -66,7 +76,12 @@ export const configFrom = (
     audience: settings.audience,
     clientSecret: watched.clientSecret,
     secret: watched.secret,
-    redis: { ...redis, namespace: redis.namespace, url: watched.redisUrl },
+    redis: {
+      ...redis,
+      namespace: redis.namespace,
+      url: watched.redisUrl,
+      tls: { ...watched.redisTls, serverName: redis.tls.serverName },
+    },
     provider: { ...settings.provider, connectTo: settings.provider.connectTo },
     session: {
       ...session,

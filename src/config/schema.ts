@@ -14,7 +14,6 @@ import {
   origin,
   path,
   publicUrl,
-  redisUrl,
   routePath,
   upstream,
 } from './addresses.ts'
@@ -41,6 +40,7 @@ import {
   scope,
   signInRequirements,
 } from './oauth.ts'
+import { redisUrl } from './redis-address.ts'
 import { secretRing } from './secrets.ts'
 
 /** What the schema's own types cannot say about a setting. */
@@ -109,6 +109,12 @@ const contentSecurityPolicy = matching(
 const connectTimeout = durationMilliseconds('10ms', '5m')
 const firstByteTimeout = durationMilliseconds('10ms', '1h')
 const idleTimeout = durationMilliseconds('0s', '1d')
+
+const pemFile = matching(
+  'file in PEM',
+  'must be the path of a file in PEM, not what is in it',
+  /^(?!.*-----BEGIN)[^\0\r\n]{1,4096}$/,
+)
 
 export const ROUTES_MAX = 500
 
@@ -224,8 +230,24 @@ export const settingsSchema = group({
   redis: group({
     url: optional(
       redisUrl,
-      'Redis or Valkey that keeps the sessions; without it they live in this process and end with it.',
+      'Redis or Valkey that keeps the sessions; without it they live in this process and end with it. Read again while running when it comes from a file.',
     ),
+    tls: group({
+      ca: optional(
+        pemFile,
+        'File with the certificate authorities that sign Redis’s certificate, instead of those of the system; followed while running, like the two below.',
+      ),
+      cert: optional(pemFile, 'File with the certificate that the gateway shows to Redis.'),
+      key: optional(pemFile, 'File with the private key of `redis.tls.cert`.'),
+      serverName: optional(
+        matching(
+          'host name',
+          'must be a host name, such as redis.example.com',
+          /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$/,
+        ),
+        'Name that the certificate must have, where it is not the host that is connected to.',
+      ),
+    }).prefault({}),
     namespace: optional(
       matching('text', 'must be 1 to 32 letters, digits, _ or -', /^[A-Za-z0-9_-]{1,32}$/),
       'Part of every key, which keeps deployments on one Redis apart.',

@@ -24,7 +24,7 @@ export const createRedisStores = (options: RedisConnectionOptions): RedisStores 
     lease: createRedisRefreshLease(connection),
     health: {
       ping: async () => {
-        await connection.run((client) => client.ping())
+        await connection.runOnMasters((master) => master.ping())
       },
     },
     close: connection.close,
