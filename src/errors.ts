@@ -71,6 +71,18 @@ export const ERRORS = {
     'warn',
     { signIn: true },
   ),
+  logout_token_invalid: kind(
+    400,
+    'The logout token was not accepted',
+    'Send one valid logout token in the form field logout_token; the log has the reason under the request id.',
+    'warn',
+  ),
+  session_not_found: kind(
+    404,
+    'There is no such session',
+    'It may have ended already; list the sessions again.',
+    'info',
+  ),
   sign_in_refused: kind(
     403,
     'This account may not sign in',

@@ -318,10 +318,15 @@ export const settingsSchema = group({
       [...ID_TOKEN_ALGORITHMS],
       'Signature algorithms that ID tokens may have.',
     ),
+    logoutTokens: defaulted(
+      choice('strict', 'compatible'),
+      'strict',
+      'Logout tokens that are accepted: as the specification has them, or also without `typ` or `exp`, as older providers send them.',
+    ),
     trustedAudiences: defaulted(
       set(clientId),
       [],
-      'Audiences beside this client that ID tokens may name; any other makes an ID token unacceptable.',
+      'Audiences beside this client that ID tokens and logout tokens may name; any other makes a token unacceptable.',
     ),
   }).prefault({}),
   signIn: group({

@@ -219,10 +219,12 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       { device: request.device, address: request.address },
     )
     try {
+      if ((await vault.endOvertaken(open)) !== undefined)
+        return failure('ended_meanwhile', undefined, transaction, forget)
       await endFormer(transaction, signIn)
     } catch (thrown) {
       // Nobody holds the new ticket yet: the browser keeps the session it had, and can sign in again.
-      await vault.end(open.ticket.digest, 'replaced_at_login').catch(() => false)
+      await vault.end(open, 'replaced_at_login').catch(() => false)
       throw thrown
     }
     emit({
@@ -340,7 +342,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     const seen = await vault.load(former)
     if (seen.kind !== 'live') return
     const { session } = seen.open
-    await vault.end(former.digest, 'replaced_at_login')
+    await vault.end(seen.open, 'replaced_at_login')
     const sid = text(signIn.idTokenClaims.sid)
     const otherGrant =
       session.issuer !== transaction.issuer ||

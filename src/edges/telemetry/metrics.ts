@@ -109,6 +109,7 @@ export const createMetrics = (): Metrics => {
       case 'request_refused':
         refused.inc({ code: event.code, reason: bounded(event.reason) })
         break
+      case 'logout_received':
       case 'operator_notice':
         break
     }

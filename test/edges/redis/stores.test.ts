@@ -2,6 +2,7 @@
 
 import { oneTimeStoreContract } from '../../contract/one-time-store.contract.ts'
 import { refreshLeaseContract } from '../../contract/refresh-lease.contract.ts'
+import { sessionDirectoryContract } from '../../contract/session-directory.contract.ts'
 import { sessionStoreContract } from '../../contract/session-store.contract.ts'
 import { makeClusterRig, makeRedisRig } from './redis-rig.ts'
 
@@ -10,6 +11,7 @@ for (const [name, make] of [
   ['Redis in cluster mode', makeClusterRig],
 ] as const) {
   sessionStoreContract(name, { make })
+  sessionDirectoryContract(name, { make })
   refreshLeaseContract(name, { make })
   oneTimeStoreContract(name, { make })
 }

@@ -55,6 +55,7 @@ describe('events', () => {
       { type: 'request_refused', requestId: 'r', code: 'csrf_rejected', reason: 'origin' },
       ['coatcheck_refused_total{code="csrf_rejected",reason="origin"} 1'],
     ],
+    [{ type: 'logout_received', requestId: 'r', channel: 'back', ended: 2 }, []],
     [{ type: 'operator_notice', notice: 'n', detail: 'd' }, []],
   ]
 

@@ -321,6 +321,15 @@ const ROWS: readonly Row[] = [
     refused: ['none', 'nOnE', 'HS256', 'RS256,HS256', 'RS1', 'rs256', ','],
   },
   {
+    setting: 'provider.logoutTokens',
+    read: ({ provider }) => provider.logoutTokens,
+    accepted: [
+      ['strict', 'strict'],
+      ['compatible', 'compatible'],
+    ],
+    refused: ['lenient', 'true'],
+  },
+  {
     setting: 'provider.trustedAudiences',
     read: ({ provider }) => provider.trustedAudiences,
     accepted: [['project-1,project-2', ['project-1', 'project-2']]],

@@ -266,7 +266,7 @@ test('a logout during a refresh is not undone, and what came back is revoked', a
   const { machine, later, answers, calls, vault, granted, revoked, ended } = await setUp()
   const open = await later(EXPIRED_MS)
   answers(async (request) => {
-    await vault.end(open.ticket.digest, 'logout')
+    await vault.end(open, 'logout')
     return granted(request)
   })
   expect(await machine.freshen(open)).toEqual({ kind: 'ended', reason: 'logout' })
