@@ -52,6 +52,12 @@ export const ERRORS = {
     'info',
     { signIn: true },
   ),
+  bearer_invalid: kind(
+    401,
+    'The token is not accepted',
+    'Send a valid token in the Authorization header, scheme Bearer.',
+    'warn',
+  ),
   navigation_required: kind(
     400,
     'Only a page navigation can do this',

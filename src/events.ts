@@ -8,6 +8,7 @@ export const END_REASONS = [
   'ended_elsewhere',
   'backchannel_logout',
   'frontchannel_logout',
+  'admin',
   'replaced_at_login',
   'idle',
   'absolute',
@@ -36,6 +37,13 @@ export type GatewayEvent =
       /** A logout token from the provider itself, or a frame on its page. */
       readonly channel: 'back' | 'front'
       /** Sessions that it ended; for the back channel none is a success too. */
+      readonly ended: number
+    }
+  /** The admin API ended sessions. */
+  | {
+      readonly type: 'sessions_administered'
+      readonly requestId: string
+      readonly by: 'session' | 'subject' | 'sid' | 'all'
       readonly ended: number
     }
   | {

@@ -9,6 +9,7 @@ import { createProviderSlots } from './credential/provider-slots.ts'
 import { createRefreshMachine, refreshTimes } from './credential/refresh.ts'
 import type { RefreshLease } from './credential/refresh-lease.ts'
 import { createRejectionWatch } from './credential/rejection-watch.ts'
+import { createAdmin } from './edges/http/admin.ts'
 import { createApp, type SpaServer } from './edges/http/app.ts'
 import { createOperations } from './edges/http/operations.ts'
 import { createSpaFiles } from './edges/http/spa-files.ts'
@@ -28,6 +29,7 @@ import { createSameOriginGuard } from './guard/same-origin.ts'
 import { createCallback } from './login/callback.ts'
 import { allowedClaims, DEFAULT_CLAIMS } from './login/claims.ts'
 import { type ConsentMemory, createLoginStarter } from './login/start.ts'
+import { createAdministration } from './logout/administration.ts'
 import { createBackchannelLogout } from './logout/backchannel-logout.ts'
 import { createDevices } from './logout/devices.ts'
 import { createFrontchannelLogout } from './logout/frontchannel-logout.ts'
@@ -321,6 +323,15 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       ),
     provider: () => (slots.isClosed() ? 'unavailable' : provider.health()),
     readiness: config.operations.readiness,
+    admin:
+      config.admin.token === undefined
+        ? undefined
+        : createAdmin({
+            administration: createAdministration({ roster, emit, issuer }),
+            tokens: config.admin.token,
+            admission: createAdmission(clock),
+          }),
+    emit,
     metrics,
   })
 

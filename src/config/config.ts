@@ -27,7 +27,7 @@ export type SpaSettings =
 
 type Complete<T> = { readonly [K in keyof T]-?: T[K] }
 
-type Derived = 'clientSecret' | 'secret' | 'redis' | 'spa' | 'session' | 'routes'
+type Derived = 'clientSecret' | 'secret' | 'redis' | 'admin' | 'spa' | 'session' | 'routes'
 
 export interface Config extends Complete<Omit<Settings, Derived>> {
   readonly clientSecret: Watched<string>
@@ -36,6 +36,7 @@ export interface Config extends Complete<Omit<Settings, Derived>> {
   readonly redis: Complete<Omit<Settings['redis'], 'url'>> & {
     readonly url: Watched<string> | undefined
   }
+  readonly admin: { readonly token: Watched<readonly string[]> | undefined }
   readonly spa: SpaSettings | undefined
   readonly session: Complete<Omit<Settings['session'], 'idle'>> & { readonly idle: Seconds }
   /** Those of the file, and those that `upstream` and `apiPaths` make. At least one. */
@@ -46,6 +47,7 @@ export interface WatchedSettings {
   readonly clientSecret: Watched<string>
   readonly secret: Watched<readonly string[]> | undefined
   readonly redisUrl: Watched<string> | undefined
+  readonly adminToken: Watched<readonly string[]> | undefined
 }
 
 const IDLE_DEFAULT = seconds(1800)
@@ -67,6 +69,7 @@ export const configFrom = (
     clientSecret: watched.clientSecret,
     secret: watched.secret,
     redis: { ...redis, namespace: redis.namespace, url: watched.redisUrl },
+    admin: { token: watched.adminToken },
     provider: { ...settings.provider, connectTo: settings.provider.connectTo },
     session: {
       ...session,

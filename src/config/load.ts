@@ -129,6 +129,8 @@ const follow = (
   const watched: WatchedSettings = {
     clientSecret: watch('clientSecret', settings.clientSecret),
     secret: settings.secret === undefined ? undefined : watch('secret', settings.secret),
+    adminToken:
+      settings.admin.token === undefined ? undefined : watch('admin.token', settings.admin.token),
     redisUrl: settings.redis.url === undefined ? undefined : constant(settings.redis.url),
   }
   for (const [path, { file, variable, text }] of variables)
@@ -137,7 +139,7 @@ const follow = (
   return { watched, followedFiles }
 }
 
-const FOLLOWED_PATHS: ReadonlySet<string> = new Set(['clientSecret', 'secret'])
+const FOLLOWED_PATHS: ReadonlySet<string> = new Set(['clientSecret', 'secret', 'admin.token'])
 
 const textOf = (file: string): string | undefined => {
   const read = readSettingFile(file)

@@ -54,6 +54,19 @@ const RULES: readonly Rule[] = [
       ? broken('secret', 'must not contain the client secret: each secret has one purpose')
       : [],
 
+  ({ admin, secret, clientSecret }) =>
+    admin?.token?.some(
+      (token) =>
+        token !== undefined && (token === clientSecret || secret?.includes(token) === true),
+    )
+      ? broken('admin.token', 'must not be in secret or clientSecret: each secret has one purpose')
+      : [],
+
+  ({ admin, operations }) =>
+    admin?.token !== undefined && operations?.listen === 'off'
+      ? broken('admin.token', 'needs operations.listen, where the admin API is')
+      : [],
+
   ({ spa }) =>
     spa?.directory !== undefined && spa.upstream !== undefined
       ? broken('spa.directory', 'must not be set together with spa.upstream')

@@ -41,7 +41,7 @@ import {
   scope,
   signInRequirements,
 } from './oauth.ts'
-import { secretRing } from './secrets.ts'
+import { adminTokens, secretRing } from './secrets.ts'
 
 /** What the schema's own types cannot say about a setting. */
 export interface About {
@@ -265,6 +265,12 @@ export const settingsSchema = group({
       set(choice('store', 'provider')),
       [],
       'Dependencies whose outage makes `/readyz` answer 503; others only make it say `degraded`.',
+    ),
+  }).prefault({}),
+  admin: group({
+    token: optional(
+      adminTokens,
+      'Opens `/admin/sessions` on the operations listener; without it there is no such thing. Read again while running when it comes from a file.',
     ),
   }).prefault({}),
   prefix: defaulted(path, '/bff', 'Path under which the gateway’s own endpoints live.'),

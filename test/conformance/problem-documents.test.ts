@@ -285,6 +285,7 @@ describe('the same refusals without a body', () => {
 it('RFC 9457 §3.1 every public code is reached by a test of the whole gateway', () => {
   /** Where else: they need a life of their own. */
   const ELSEWHERE: readonly ErrorCode[] = [
+    'bearer_invalid', // test/flow/administration.test.ts
     'session_expired', // session-lifetimes.test.ts
     'sign_in_refused', // test/flow/proxy.test.ts
     'rate_limited', // test/hostile/forged-seals.test.ts

@@ -75,6 +75,7 @@ export const startReplicas = async (
       {
         ...sidecarEnvironment(ports[0]!, provider, api),
         COATCHECK_LISTEN: `127.0.0.1:${port}`,
+        COATCHECK_OPERATIONS_LISTEN: `127.0.0.1:${await freePort()}`,
         COATCHECK_REDIS_URL: redis.url,
         COATCHECK_DRAIN_DELAY: '0s',
         ...env,

@@ -34,6 +34,7 @@ import type { TicketRenewal } from '../../session/ticket-renewal.ts'
 import type { Clock, Seconds } from '../../time.ts'
 import type { Exchange } from './exchange.ts'
 import { frontchannelPage, sameSitePage } from './pages.ts'
+import { rfc3339, singleValues } from './parameters.ts'
 import { type ProblemContext, problemReply } from './problem.ts'
 import { asResponse, json, type Reply, reply, seeOther } from './reply.ts'
 
@@ -424,18 +425,6 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
 
   return app
 }
-
-const rfc3339 = (instant: number) => `${new Date(instant).toISOString().slice(0, 19)}Z`
-
-/** A parameter that comes twice counts as malformed: no rule says which one is meant. */
-const singleValues =
-  (parameters: URLSearchParams) =>
-  (name: string): string | undefined => {
-    const values = parameters.getAll(name)
-    if (values.length > 1)
-      throw new GatewayError('request_invalid', { reason: 'parameter_duplicated' })
-    return values[0]
-  }
 
 const deviceAsJson = ({ handle, device, address, createdAt, lastSeenAt, current }: Device) => ({
   handle,

@@ -110,6 +110,7 @@ export const createMetrics = (): Metrics => {
         refused.inc({ code: event.code, reason: bounded(event.reason) })
         break
       case 'logout_received':
+      case 'sessions_administered':
       case 'operator_notice':
         break
     }

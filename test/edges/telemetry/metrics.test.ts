@@ -56,6 +56,7 @@ describe('events', () => {
       ['coatcheck_refused_total{code="csrf_rejected",reason="origin"} 1'],
     ],
     [{ type: 'logout_received', requestId: 'r', channel: 'back', ended: 2 }, []],
+    [{ type: 'sessions_administered', requestId: 'r', by: 'all', ended: 2 }, []],
     [{ type: 'operator_notice', notice: 'n', detail: 'd' }, []],
   ]
 

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../src/config/config.ts'
 import { SETTINGS, variableOf } from '../../../src/config/settings.ts'
-import { load, OTHER_SECRET, problemsOf, RING_SECRET } from './minimal.ts'
+import { ADMIN_TOKEN, load, OTHER_SECRET, problemsOf, RING_SECRET } from './minimal.ts'
 
 interface Row {
   readonly setting: string
@@ -111,6 +111,23 @@ const ROWS: readonly Row[] = [
       `${RING_SECRET},${RING_SECRET}`,
       ',',
       Array.from({ length: 11 }, (_, i) => `${RING_SECRET}${i}`).join(),
+    ],
+  },
+  {
+    setting: 'admin.token',
+    read: ({ admin }) => admin.token?.current,
+    accepted: [
+      [ADMIN_TOKEN, [ADMIN_TOKEN]],
+      [`${ADMIN_TOKEN}==,\n${ADMIN_TOKEN}`, [`${ADMIN_TOKEN}==`, ADMIN_TOKEN]],
+    ],
+    refused: [
+      ADMIN_TOKEN.slice(1),
+      `${ADMIN_TOKEN} x`,
+      `${ADMIN_TOKEN}é`,
+      `${ADMIN_TOKEN}=x`,
+      `${ADMIN_TOKEN},${ADMIN_TOKEN}`,
+      [1, 2, 3].map((count) => `${ADMIN_TOKEN}${count}`).join(),
+      ',',
     ],
   },
   {
