@@ -92,7 +92,7 @@ export const ERRORS = {
   sign_in_refused: kind(
     403,
     'This account may not sign in',
-    'The account is known but not allowed here; ask the operator of this application for access, or use another account.',
+    'The account is known but not allowed here, or signed in too often; use another account, sign out elsewhere, or ask the operator.',
     'warn',
   ),
   rate_limited: kind(

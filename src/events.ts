@@ -9,6 +9,7 @@ export const END_REASONS = [
   'backchannel_logout',
   'frontchannel_logout',
   'admin',
+  'session_limit',
   'replaced_at_login',
   'idle',
   'absolute',
@@ -29,7 +30,11 @@ export type GatewayEvent =
   | { readonly type: 'login_succeeded'; readonly requestId: string; readonly session: string }
   | { readonly type: 'login_failed'; readonly requestId: string; readonly reason: string }
   | { readonly type: 'login_restarted'; readonly requestId: string; readonly reason: string }
-  | { readonly type: 'sign_in_refused'; readonly requestId: string }
+  | {
+      readonly type: 'sign_in_refused'
+      readonly requestId: string
+      readonly reason: 'requirements' | 'session_limit'
+    }
   | { readonly type: 'session_ended'; readonly session: string; readonly reason: EndReason }
   | {
       readonly type: 'logout_received'

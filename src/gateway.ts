@@ -28,6 +28,7 @@ import { createSessionReader } from './guard/by-session.ts'
 import { createSameOriginGuard } from './guard/same-origin.ts'
 import { createCallback } from './login/callback.ts'
 import { allowedClaims, DEFAULT_CLAIMS } from './login/claims.ts'
+import { createSessionLimit } from './login/session-limit.ts'
 import { type ConsentMemory, createLoginStarter } from './login/start.ts'
 import { createAdministration } from './logout/administration.ts'
 import { createBackchannelLogout } from './logout/backchannel-logout.ts'
@@ -206,6 +207,12 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     sealer,
     tickets,
     vault,
+    limit: createSessionLimit({
+      roster,
+      vault,
+      max: session.maxPerUser,
+      beyondMax: session.beyondMax,
+    }),
     once: stores.once,
     starter,
     names,

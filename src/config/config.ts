@@ -73,6 +73,7 @@ export const configFrom = (
     provider: { ...settings.provider, connectTo: settings.provider.connectTo },
     session: {
       ...session,
+      maxPerUser: session.maxPerUser,
       idle: session.idle ?? seconds(Math.min(IDLE_DEFAULT, session.absolute)),
     },
     spa: spaFrom(settings.spa, spaDirectory),

@@ -377,6 +377,16 @@ export const settingsSchema = group({
       'strict',
       '`SameSite` of the session cookie; `lax` is weaker and warns.',
     ),
+    maxPerUser: optional(
+      wholeNumber(1, 1000),
+      'Most sessions that one user has at a time.',
+      'no limit',
+    ),
+    beyondMax: defaulted(
+      choice('evict-oldest', 'deny'),
+      'evict-oldest',
+      'What a sign-in beyond `session.maxPerUser` does: it ends the user’s oldest session, or is refused.',
+    ),
     memoryMax: defaulted(
       wholeNumber(1, 10_000_000),
       100_000,

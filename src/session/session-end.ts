@@ -26,9 +26,12 @@ export const createSessionEnd =
     const outcome = await store.end(digest, reason, clock.now())
     if (outcome === 'absent') return false
     if (outcome === 'ended') emit({ type: 'session_ended', session: sessionLabel(digest), reason })
-    for (const index of indices)
-      directory.leave(index, digest).catch(() => {
-        // The entry leads to a tombstone, and whoever follows it there removes it.
-      })
+    await Promise.all(
+      indices.map((index) =>
+        directory.leave(index, digest).catch(() => {
+          // The entry leads to a tombstone, and whoever follows it there removes it.
+        }),
+      ),
+    )
     return outcome === 'ended'
   }

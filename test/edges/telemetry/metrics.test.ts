@@ -29,8 +29,8 @@ describe('events', () => {
       ['coatcheck_logins_total{outcome="restarted",reason="no_transaction"} 1'],
     ],
     [
-      { type: 'sign_in_refused', requestId: 'r' },
-      ['coatcheck_logins_total{outcome="refused",reason=""} 1'],
+      { type: 'sign_in_refused', requestId: 'r', reason: 'requirements' },
+      ['coatcheck_logins_total{outcome="refused",reason="requirements"} 1'],
     ],
     ...END_REASONS.map(
       (reason) =>

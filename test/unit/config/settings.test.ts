@@ -422,6 +422,24 @@ const ROWS: readonly Row[] = [
     refused: ['none', 'None', 'Strict'],
   },
   {
+    setting: 'session.maxPerUser',
+    read: ({ session }) => session.maxPerUser,
+    accepted: [
+      ['1', 1],
+      ['1000', 1000],
+    ],
+    refused: ['0', '1001', '-1', '1.5', 'many'],
+  },
+  {
+    setting: 'session.beyondMax',
+    read: ({ session }) => session.beyondMax,
+    accepted: [
+      ['evict-oldest', 'evict-oldest'],
+      ['deny', 'deny'],
+    ],
+    refused: ['evict', 'true'],
+  },
+  {
     setting: 'session.memoryMax',
     read: ({ session }) => session.memoryMax,
     accepted: [['50', 50]],
