@@ -85,6 +85,13 @@ it('§2 without both, a session to which the provider gave no sid ends by its co
   expect(provider.requestsTo('revoke')).toEqual([])
 })
 
+it('§2 one without the other is ignored, also for a session that ends by its cookie', async () => {
+  const browser = await signedIn(undefined)
+  for (const query of [{ iss: provider.issuer }, { sid: 'x' }])
+    expect((await frame(query, [cookieLine(browser)])).headerLines('set-cookie')).toEqual([])
+  expect(await isAlive(browser)).toBe(true)
+})
+
 it('§2 is not stored, and shows on the provider’s page alone', async () => {
   const answer = await frame({ iss: provider.issuer, sid: 'nobody' })
   expect(answer.header('cache-control')).toBe('no-store')

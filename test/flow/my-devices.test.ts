@@ -158,6 +158,7 @@ describe('nobody else', () => {
       ['GET', '/bff/sessions'],
       ['DELETE', '/bff/sessions'],
       ['DELETE', `/bff/sessions/${handle}`],
+      ['DELETE', '/bff/sessions/x'],
     ] as const) {
       const answer = await rawRequest(whole.port, {
         method,
