@@ -28,7 +28,7 @@ export type SpaSettings =
 
 type Complete<T> = { readonly [K in keyof T]-?: T[K] }
 
-type Derived = 'clientSecret' | 'secret' | 'redis' | 'spa' | 'session' | 'routes'
+type Derived = 'clientSecret' | 'secret' | 'redis' | 'admin' | 'spa' | 'session' | 'routes'
 
 export interface Config extends Complete<Omit<Settings, Derived>> {
   readonly clientSecret: Watched<string>
@@ -38,6 +38,7 @@ export interface Config extends Complete<Omit<Settings, Derived>> {
     readonly url: Watched<RedisAddress> | undefined
     readonly tls: WatchedPems & { readonly serverName: string | undefined }
   }
+  readonly admin: { readonly token: Watched<readonly string[]> | undefined }
   readonly spa: SpaSettings | undefined
   readonly session: Complete<Omit<Settings['session'], 'idle'>> & { readonly idle: Seconds }
   /** Those of the file, and those that `upstream` and `apiPaths` make. At least one. */
@@ -49,6 +50,7 @@ export interface WatchedSettings {
   readonly secret: Watched<readonly string[]> | undefined
   readonly redisUrl: Watched<RedisAddress> | undefined
   readonly redisTls: WatchedPems
+  readonly adminToken: Watched<readonly string[]> | undefined
 }
 
 /** Contents of the files, in PEM. */
@@ -82,9 +84,11 @@ export const configFrom = (
       url: watched.redisUrl,
       tls: { ...watched.redisTls, serverName: redis.tls.serverName },
     },
+    admin: { token: watched.adminToken },
     provider: { ...settings.provider, connectTo: settings.provider.connectTo },
     session: {
       ...session,
+      maxPerUser: session.maxPerUser,
       idle: session.idle ?? seconds(Math.min(IDLE_DEFAULT, session.absolute)),
     },
     spa: spaFrom(settings.spa, spaDirectory),

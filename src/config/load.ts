@@ -184,6 +184,8 @@ const follow = (
     secret: settings.secret === undefined ? undefined : watch('secret', settings.secret),
     redisUrl: settings.redis.url === undefined ? undefined : watch('redis.url', settings.redis.url),
     redisTls: { ca: watchPem(pems.ca), cert: watchPem(pems.cert), key: watchPem(pems.key) },
+    adminToken:
+      settings.admin.token === undefined ? undefined : watch('admin.token', settings.admin.token),
   }
   for (const [path, { file, variable, text }] of variables)
     if (file !== undefined && !FOLLOWED_PATHS.has(path))
@@ -191,7 +193,12 @@ const follow = (
   return { watched, followedFiles }
 }
 
-const FOLLOWED_PATHS: ReadonlySet<string> = new Set(['clientSecret', 'secret', 'redis.url'])
+const FOLLOWED_PATHS: ReadonlySet<string> = new Set([
+  'clientSecret',
+  'secret',
+  'redis.url',
+  'admin.token',
+])
 
 const textOf = (file: string): string | undefined => {
   const read = readSettingFile(file)

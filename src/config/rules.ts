@@ -70,6 +70,19 @@ const RULES: readonly Rule[] = [
           'must be set too: a certificate and its key go together',
         ),
 
+  ({ admin, secret, clientSecret }) =>
+    admin?.token?.some(
+      (token) =>
+        token !== undefined && (token === clientSecret || secret?.includes(token) === true),
+    )
+      ? broken('admin.token', 'must not be in secret or clientSecret: each secret has one purpose')
+      : [],
+
+  ({ admin, operations }) =>
+    admin?.token !== undefined && operations?.listen === 'off'
+      ? broken('admin.token', 'needs operations.listen, where the admin API is')
+      : [],
+
   ({ spa }) =>
     spa?.directory !== undefined && spa.upstream !== undefined
       ? broken('spa.directory', 'must not be set together with spa.upstream')

@@ -41,7 +41,7 @@ import {
   signInRequirements,
 } from './oauth.ts'
 import { redisUrl } from './redis-address.ts'
-import { secretRing } from './secrets.ts'
+import { adminTokens, secretRing } from './secrets.ts'
 
 /** What the schema's own types cannot say about a setting. */
 export interface About {
@@ -289,6 +289,12 @@ export const settingsSchema = group({
       'Dependencies whose outage makes `/readyz` answer 503; others only make it say `degraded`.',
     ),
   }).prefault({}),
+  admin: group({
+    token: optional(
+      adminTokens,
+      'Opens `/admin/sessions` on the operations listener; without it there is no such thing. Read again while running when it comes from a file.',
+    ),
+  }).prefault({}),
   prefix: defaulted(path, '/bff', 'Path under which the gateway’s own endpoints live.'),
   scope: optional(
     scope,
@@ -340,10 +346,15 @@ export const settingsSchema = group({
       [...ID_TOKEN_ALGORITHMS],
       'Signature algorithms that ID tokens may have.',
     ),
+    logoutTokens: defaulted(
+      choice('strict', 'compatible'),
+      'strict',
+      'Logout tokens that are accepted: as the specification has them, or also without `typ` or `exp`, as older providers send them.',
+    ),
     trustedAudiences: defaulted(
       set(clientId),
       [],
-      'Audiences beside this client that ID tokens may name; any other makes an ID token unacceptable.',
+      'Audiences beside this client that ID tokens and logout tokens may name; any other makes a token unacceptable.',
     ),
   }).prefault({}),
   signIn: group({
@@ -387,6 +398,16 @@ export const settingsSchema = group({
       choice('strict', 'lax'),
       'strict',
       '`SameSite` of the session cookie; `lax` is weaker and warns.',
+    ),
+    maxPerUser: optional(
+      wholeNumber(1, 1000),
+      'Most sessions that one user has at a time.',
+      'no limit',
+    ),
+    beyondMax: defaulted(
+      choice('evict-oldest', 'deny'),
+      'evict-oldest',
+      'What a sign-in beyond `session.maxPerUser` does: it ends the user’s oldest session, or is refused.',
     ),
     memoryMax: defaulted(
       wholeNumber(1, 10_000_000),

@@ -91,9 +91,13 @@ const createCluster = (
   })
 }
 
-/** Each server that takes writes, as far as is known now. */
+/** Each server that takes writes, as far as is known now: in one order on every replica, for cursors over them. */
 export const mastersOf = (client: RedisClient): readonly Redis[] =>
-  client instanceof Cluster ? client.nodes('master') : [client]
+  client instanceof Cluster
+    ? client.nodes('master').toSorted((one, other) => (nameOf(one) < nameOf(other) ? -1 : 1))
+    : [client]
+
+const nameOf = ({ options }: Redis): string => `${options.host}:${options.port}`
 
 const nodeOptions = ({ address, tls, commandTimeout, connectTimeout }: ClientOptions) => ({
   connectionName: 'coatcheck',

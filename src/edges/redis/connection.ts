@@ -37,6 +37,8 @@ export interface RedisConnection {
   run<T>(command: (client: RedisCommands) => Promise<T>): Promise<T>
   /** Like `run`, once for each server that takes writes; in a Cluster there are several. */
   runOnMasters<T>(command: (master: Redis) => Promise<T>): Promise<readonly T[]>
+  /** Like `run`, with all of those servers at once. */
+  withMasters<T>(command: (masters: readonly Redis[]) => Promise<T>): Promise<T>
   /** Defines a script on every server connected to; sent by its digest, and whole where the server lost it. */
   script(name: string, numberOfKeys: number, lua: string): Script
   /** Waits for replies that are due, no longer than one command may take. */
@@ -125,16 +127,19 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
     followed?.subscribe(change),
   )
 
+  const withMasters: RedisConnection['withMasters'] = (command) =>
+    current.run((client) => {
+      const masters = mastersOf(client)
+      if (masters.length === 0) throw storeUnavailable('cluster_down')
+      return command(masters)
+    })
+
   return {
     keys: createKeyNames(namespace),
     run: (command) => current.run(command),
 
-    runOnMasters: (command) =>
-      current.run((client) => {
-        const masters = mastersOf(client)
-        if (masters.length === 0) throw storeUnavailable('cluster_down')
-        return Promise.all(masters.map(command))
-      }),
+    runOnMasters: (command) => withMasters((masters) => Promise.all(masters.map(command))),
+    withMasters,
 
     script: (name, numberOfKeys, lua) => {
       scripts.set(name, { numberOfKeys, lua })

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../src/config/config.ts'
 import { SETTINGS, variableOf } from '../../../src/config/settings.ts'
-import { load, OTHER_SECRET, problemsOf, RING_SECRET } from './minimal.ts'
+import { ADMIN_TOKEN, load, OTHER_SECRET, problemsOf, RING_SECRET } from './minimal.ts'
 
 interface Row {
   readonly setting: string
@@ -111,6 +111,23 @@ const ROWS: readonly Row[] = [
       `${RING_SECRET},${RING_SECRET}`,
       ',',
       Array.from({ length: 11 }, (_, i) => `${RING_SECRET}${i}`).join(),
+    ],
+  },
+  {
+    setting: 'admin.token',
+    read: ({ admin }) => admin.token?.current,
+    accepted: [
+      [ADMIN_TOKEN, [ADMIN_TOKEN]],
+      [`${ADMIN_TOKEN}==,\n${ADMIN_TOKEN}`, [`${ADMIN_TOKEN}==`, ADMIN_TOKEN]],
+    ],
+    refused: [
+      ADMIN_TOKEN.slice(1),
+      `${ADMIN_TOKEN} x`,
+      `${ADMIN_TOKEN}é`,
+      `${ADMIN_TOKEN}=x`,
+      `${ADMIN_TOKEN},${ADMIN_TOKEN}`,
+      [1, 2, 3].map((count) => `${ADMIN_TOKEN}${count}`).join(),
+      ',',
     ],
   },
   {
@@ -321,6 +338,15 @@ const ROWS: readonly Row[] = [
     refused: ['none', 'nOnE', 'HS256', 'RS256,HS256', 'RS1', 'rs256', ','],
   },
   {
+    setting: 'provider.logoutTokens',
+    read: ({ provider }) => provider.logoutTokens,
+    accepted: [
+      ['strict', 'strict'],
+      ['compatible', 'compatible'],
+    ],
+    refused: ['lenient', 'true'],
+  },
+  {
     setting: 'provider.trustedAudiences',
     read: ({ provider }) => provider.trustedAudiences,
     accepted: [['project-1,project-2', ['project-1', 'project-2']]],
@@ -394,6 +420,24 @@ const ROWS: readonly Row[] = [
     read: ({ session }) => session.sameSite,
     accepted: [['lax', 'lax']],
     refused: ['none', 'None', 'Strict'],
+  },
+  {
+    setting: 'session.maxPerUser',
+    read: ({ session }) => session.maxPerUser,
+    accepted: [
+      ['1', 1],
+      ['1000', 1000],
+    ],
+    refused: ['0', '1001', '-1', '1.5', 'many'],
+  },
+  {
+    setting: 'session.beyondMax',
+    read: ({ session }) => session.beyondMax,
+    accepted: [
+      ['evict-oldest', 'evict-oldest'],
+      ['deny', 'deny'],
+    ],
+    refused: ['evict', 'true'],
   },
   {
     setting: 'session.memoryMax',
