@@ -46,7 +46,8 @@ export const openRedisClient = (options: ClientOptions): OpenClient => {
   const node = nodeOptions(options)
   switch (address.kind) {
     case 'standalone': {
-      const at = { ...onlyHost(address), db: address.database }
+      const Connector = createConnector(node)
+      const at = { ...onlyHost(address), db: address.database, Connector }
       return { client: new Redis({ ...node, ...SINGLE, ...at }), closeWatchers: () => {} }
     }
     case 'sentinel': {
@@ -66,12 +67,7 @@ const createCluster = (
   node: ReturnType<typeof nodeOptions>,
   { commandTimeout, onNodeError }: ClientOptions,
 ): Cluster => {
-  const Connector = createConnector({
-    tls: node.tls,
-    disconnectTimeout: commandTimeout,
-    find: (configured) => configured,
-    onError: onNodeError,
-  })
+  const Connector = createConnector({ ...node, onError: onNodeError })
   return new Cluster([...hosts], {
     redisOptions: { ...node, Connector },
     // For what waits for a node that is just being connected to; it fails with that try, and at the latest in time.

@@ -1,4 +1,4 @@
-/** Sockets for the clients: to a server that is looked up first, with the cause of a failure passed on. */
+/** Sockets for the clients: to a server that may be looked up first, and whose every failure is heard. */
 
 import { connect as connectPlainly, type Socket } from 'node:net'
 import { connect as connectByTls } from 'node:tls'
@@ -8,13 +8,17 @@ import type { RedisHost, TlsOptions } from './address.ts'
 interface ConnectorOptions {
   readonly tls: TlsOptions | undefined
   readonly disconnectTimeout: number
-  /** The server to connect to; `configured` is what the client was made with. */
-  readonly find: (configured: RedisHost) => RedisHost | Promise<RedisHost>
+  /** The server to connect to, where it is not the one that the client was made with. */
+  readonly find?: () => Promise<RedisHost>
   readonly onError?: (error: Error) => void
 }
 
 export type Connector = new (configured: unknown) => AbstractConnector
 
+/**
+ * The client's own connector hears the first error of a socket alone. TLS can have two (the certificate is refused,
+ * then the server's alert comes), and one that nobody hears ends the process (observed, ioredis 6.0, Node 24).
+ */
 export const createConnector = ({
   tls,
   disconnectTimeout,
@@ -31,11 +35,11 @@ export const createConnector = ({
 
     async connect(): Promise<Socket> {
       this.connecting = true
-      const { host, port } = await find(this.#configured)
+      const { host, port } = (await find?.()) ?? this.#configured
       if (!this.connecting) throw new Error('the connection was given up')
       const stream =
         tls === undefined ? connectPlainly({ host, port }) : connectByTls({ host, port, ...tls })
-      stream.once('error', (error) => {
+      stream.on('error', (error) => {
         this.firstError = error
         onError?.(error)
       })

@@ -42,6 +42,7 @@ export const createSentinels = (
   /** The master that a Sentinel told of, before all of them know it. */
   let told: RedisHost | undefined
 
+  const plainConnector = createConnector({ tls, disconnectTimeout: commandTimeout })
   const clientOf = (
     sentinel: RedisHost,
     options: Pick<RedisOptions, 'retryStrategy' | 'commandTimeout' | 'autoResubscribe'>,
@@ -50,6 +51,7 @@ export const createSentinels = (
       ...sentinel,
       ...(sentinelLogin === undefined ? {} : loginOptions(sentinelLogin)),
       ...(tls === undefined ? {} : { tls }),
+      Connector: plainConnector,
       connectionName: 'coatcheck',
       disableClientInfo: true,
       enableReadyCheck: false,

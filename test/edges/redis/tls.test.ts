@@ -2,6 +2,7 @@
 
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { constant } from '../../../src/config/watched.ts'
+import { createConnector } from '../../../src/edges/redis/connector.ts'
 import { systemClock } from '../../../src/time.ts'
 import { newDigest } from '../../contract/session-store.contract.ts'
 import { createAuthority } from '../../support/certificates.ts'
@@ -74,6 +75,15 @@ describe('a server whose certificate a private authority signed', () => {
     const encrypted = connect(`rediss://127.0.0.1:${server.port}`)
     expect(await refusal(encrypted.health.ping())).toMatchObject({ code: 'store_unavailable' })
   })
+})
+
+it('an error that a socket has after its first one ends nothing', async () => {
+  const { url } = await startTls(['127.0.0.1'])
+  const Connector = createConnector({ tls: {}, disconnectTimeout: 100 })
+  const { hostname: host, port } = new URL(url)
+  const socket = await new Connector({ host, port: Number(port) }).connect(() => {})
+  await new Promise((resolve) => socket.once('close', resolve))
+  expect(() => socket.emit('error', new Error('a late alert'))).not.toThrow()
 })
 
 describe('a certificate of the gateway', () => {
