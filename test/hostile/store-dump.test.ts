@@ -67,7 +67,9 @@ const dump = async (): Promise<string> => {
       for (const [field, value] of Object.entries(await inspector.hgetallBuffer(key)))
         parts.push(field, value.toString('latin1'))
     else if (type === 'zset') parts.push(...(await inspector.zrange(key, '0', '-1', 'WITHSCORES')))
-    else throw new Error(`no session data of type ${type} is known to this test`)
+    // `none` ended between the two questions: a lease does, when a refresh runs behind the requests.
+    else if (type !== 'none')
+      throw new Error(`no session data of type ${type} is known to this test`)
   }
   const text = parts.join('\n')
   const decoded = [...text.matchAll(/[\w-]{16,}/g)].map(([word]) =>
