@@ -51,7 +51,6 @@ it.each([
   ['keys of others', ['GET', 'other:key']],
   ['keys of others in a script', ['EVAL', "return redis.call('GET', 'other:key')", '0']],
   ['a list of all keys', ['KEYS', '*']],
-  ['a scan', ['SCAN', '0']],
   ['the settings of the server', ['CONFIG', 'GET', '*']],
   ['an empty database', ['FLUSHDB']],
   ['other users', ['ACL', 'LIST']],
