@@ -3,6 +3,7 @@
 import { expect, it } from 'vitest'
 import { failureReason } from '../../../src/edges/redis/failure.ts'
 import { epochMs, milliseconds, seconds, systemClock } from '../../../src/time.ts'
+import { newIndex } from '../../contract/session-directory.contract.ts'
 import { newAttemptId, newDigest } from '../../contract/session-store.contract.ts'
 import { connect, connectPlainly, oneHourRecord, start, works } from './connected.ts'
 import { documentedRights } from './documented-rights.ts'
@@ -17,8 +18,8 @@ const startRestricted = async () => {
 
 it('every command among them is used', async () => {
   const { admin, rules, url } = await startRestricted()
-  const { sessions, lease, once, ...stores } = connect(url)
-  await works({ sessions, lease, once, ...stores })
+  const { sessions, directory, lease, once, ...stores } = connect(url)
+  await works({ sessions, directory, lease, once, ...stores })
   const digest = newDigest()
   const taking = {
     owner: newAttemptId(),
@@ -35,6 +36,11 @@ it('every command among them is used', async () => {
   // The second time each script goes by its digest.
   await sessions.end(digest, 'logout', systemClock.now())
   await sessions.end(digest, 'logout', systemClock.now())
+  const index = newIndex()
+  await directory.enter(index, digest, epochMs(systemClock.now() + 60_000), systemClock.now())
+  await directory.list(index, undefined)
+  await directory.listAll(undefined)
+  await directory.leave(index, digest)
   await once.put(newDigest(), Buffer.from('x'), seconds(60))
   await once.take(newDigest())
 
