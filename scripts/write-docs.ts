@@ -55,8 +55,9 @@ spa:
   \`COATCHECK_SESSION_SAME_SITE\`. Lists are separated by commas. An empty variable counts as absent.
 - **Secret files**: any variable with \`_FILE\` at its end names a file with the value, one newline at its end removed.
   A variable and its \`_FILE\` together are an error. Files are read again every 10 seconds, by path, so that swapped
-  secret mounts are seen: \`clientSecret\` and \`secret\` follow them; for the other settings a change is only logged
-  and takes effect with the next start. A new content that cannot be used changes nothing and is logged.
+  secret mounts are seen: \`clientSecret\`, \`secret\`, \`redis.url\` and \`admin.token\` follow them; for the other settings a change is only
+  logged and takes effect with the next start. A new content that cannot be used changes nothing and is logged.
+  The files that \`redis.tls.ca\`, \`redis.tls.cert\` and \`redis.tls.key\` name are followed likewise.
 - **The file** is what \`--config\` names, else what \`COATCHECK_CONFIG\` names, else \`coatcheck.yaml\` in the working
   directory if it is there. Unknown and repeated keys are errors, and YAML aliases are refused.
 - **Durations** have a unit: \`500ms\`, \`45s\`, \`30m\`, \`8h\`, \`7d\`. **Sizes** too: \`64KiB\`, \`10MiB\`.

@@ -52,6 +52,12 @@ export const ERRORS = {
     'info',
     { signIn: true },
   ),
+  bearer_invalid: kind(
+    401,
+    'The token is not accepted',
+    'Send a valid token in the Authorization header, scheme Bearer.',
+    'warn',
+  ),
   navigation_required: kind(
     400,
     'Only a page navigation can do this',
@@ -71,10 +77,22 @@ export const ERRORS = {
     'warn',
     { signIn: true },
   ),
+  logout_token_invalid: kind(
+    400,
+    'The logout token was not accepted',
+    'Send one valid logout token in the form field logout_token; the log has the reason under the request id.',
+    'warn',
+  ),
+  session_not_found: kind(
+    404,
+    'There is no such session',
+    'It may have ended already; list the sessions again.',
+    'info',
+  ),
   sign_in_refused: kind(
     403,
     'This account may not sign in',
-    'The account is known but not allowed here; ask the operator of this application for access, or use another account.',
+    'The account is known but not allowed here, or signed in too often; use another account, sign out elsewhere, or ask the operator.',
     'warn',
   ),
   rate_limited: kind(

@@ -5,6 +5,11 @@ import type { ErrorCode } from './errors.ts'
 /** Why a session ended. Written into its tombstone; `session_ended` events and metrics carry it. */
 export const END_REASONS = [
   'logout',
+  'ended_elsewhere',
+  'backchannel_logout',
+  'frontchannel_logout',
+  'admin',
+  'session_limit',
   'replaced_at_login',
   'idle',
   'absolute',
@@ -25,8 +30,27 @@ export type GatewayEvent =
   | { readonly type: 'login_succeeded'; readonly requestId: string; readonly session: string }
   | { readonly type: 'login_failed'; readonly requestId: string; readonly reason: string }
   | { readonly type: 'login_restarted'; readonly requestId: string; readonly reason: string }
-  | { readonly type: 'sign_in_refused'; readonly requestId: string }
+  | {
+      readonly type: 'sign_in_refused'
+      readonly requestId: string
+      readonly reason: 'requirements' | 'session_limit'
+    }
   | { readonly type: 'session_ended'; readonly session: string; readonly reason: EndReason }
+  | {
+      readonly type: 'logout_received'
+      readonly requestId: string
+      /** A logout token from the provider itself, or a frame on its page. */
+      readonly channel: 'back' | 'front'
+      /** Sessions that it ended; for the back channel none is a success too. */
+      readonly ended: number
+    }
+  /** The admin API ended sessions. */
+  | {
+      readonly type: 'sessions_administered'
+      readonly requestId: string
+      readonly by: 'session' | 'subject' | 'sid' | 'all'
+      readonly ended: number
+    }
   | {
       readonly type: 'token_refreshed'
       readonly session: string

@@ -9,6 +9,7 @@ import { createProviderSlots } from './credential/provider-slots.ts'
 import { createRefreshMachine, refreshTimes } from './credential/refresh.ts'
 import type { RefreshLease } from './credential/refresh-lease.ts'
 import { createRejectionWatch } from './credential/rejection-watch.ts'
+import { createAdmin } from './edges/http/admin.ts'
 import { createApp, type SpaServer } from './edges/http/app.ts'
 import { createOperations } from './edges/http/operations.ts'
 import { createSpaFiles } from './edges/http/spa-files.ts'
@@ -27,7 +28,12 @@ import { createSessionReader } from './guard/by-session.ts'
 import { createSameOriginGuard } from './guard/same-origin.ts'
 import { createCallback } from './login/callback.ts'
 import { allowedClaims, DEFAULT_CLAIMS } from './login/claims.ts'
+import { createSessionLimit } from './login/session-limit.ts'
 import { type ConsentMemory, createLoginStarter } from './login/start.ts'
+import { createAdministration } from './logout/administration.ts'
+import { createBackchannelLogout } from './logout/backchannel-logout.ts'
+import { createDevices } from './logout/devices.ts'
+import { createFrontchannelLogout } from './logout/frontchannel-logout.ts'
 import { createLogout } from './logout/logout.ts'
 import type { Provider } from './oidc/provider.ts'
 import { createProxy } from './proxy.ts'
@@ -35,9 +41,15 @@ import { createClientAddress } from './routing/client-address.ts'
 import { compileRoutes, type Route } from './routing/route-table.ts'
 import { createKeyRing } from './session/key-ring.ts'
 import { createRecordSealer } from './session/record.ts'
+import { createRoster } from './session/roster.ts'
 import { createSealer } from './session/seal.ts'
 import { COOKIE_NAME_PREFIX, cookieNames, type SameSite } from './session/session-cookie.ts'
-import type { OneTimeStore, SessionStore, StoreHealth } from './session/session-store.ts'
+import type {
+  OneTimeStore,
+  SessionDirectory,
+  SessionStore,
+  StoreHealth,
+} from './session/session-store.ts'
 import { createTicketSealer, sessionLabel } from './session/ticket.ts'
 import { createTicketRenewal } from './session/ticket-renewal.ts'
 import { createVault } from './session/vault.ts'
@@ -72,6 +84,7 @@ export interface GatewayOptions {
 
 interface Stores {
   readonly sessions: SessionStore
+  readonly directory: SessionDirectory
   readonly once: OneTimeStore
   readonly lease: RefreshLease
   readonly health: StoreHealth
@@ -113,7 +126,8 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     config.redis.url === undefined
       ? createMemoryStores({ clock, sessionsMax: session.memoryMax, notice })
       : createRedisStores({
-          url: config.redis.url.current,
+          address: config.redis.url,
+          tls: config.redis.tls,
           namespace: config.redis.namespace ?? storeNamespace(config.issuer, config.clientId),
           commandTimeout: config.redis.commandTimeout,
           connectTimeout: config.redis.connectTimeout,
@@ -129,6 +143,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const records = createRecordSealer(ring)
   const vault = createVault({
     store: stores.sessions,
+    directory: stores.directory,
     records,
     ring,
     clock,
@@ -141,6 +156,14 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
           emit({ type: 'token_revocation', session: sessionLabel(digest), outcome }),
         ),
     home,
+  })
+  const roster = createRoster({
+    store: stores.sessions,
+    directory: stores.directory,
+    records,
+    clock,
+    emit,
+    idle: session.idle,
   })
   const renewal = createTicketRenewal(ring, tickets, vault, {
     name: names.session,
@@ -185,6 +208,12 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     sealer,
     tickets,
     vault,
+    limit: createSessionLimit({
+      roster,
+      vault,
+      max: session.maxPerUser,
+      beyondMax: session.beyondMax,
+    }),
     once: stores.once,
     starter,
     names,
@@ -216,6 +245,18 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     },
   })
 
+  const { issuer } = config
+  const backchannelLogout = createBackchannelLogout({
+    provider,
+    roster,
+    once: stores.once,
+    clock,
+    emit,
+    issuer,
+  })
+  const frontchannelLogout = createFrontchannelLogout({ vault, roster, emit, issuer })
+  const devices = createDevices({ roster, vault })
+
   const admission = createAdmission(clock)
   const guard = createSameOriginGuard({ publicOrigin: publicUrl, mode: config.csrf })
   const dispatch = createUpstreamDispatch()
@@ -244,6 +285,9 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     starter,
     callback,
     logout,
+    backchannelLogout,
+    frontchannelLogout,
+    devices,
     names,
     clock,
     emit,
@@ -271,6 +315,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       loginErrors: config.login.errors,
       idle: session.idle,
       sessionSameSite,
+      issuer,
       publicOrigin: publicUrl,
       loopback,
     },
@@ -286,6 +331,15 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       ),
     provider: () => (slots.isClosed() ? 'unavailable' : provider.health()),
     readiness: config.operations.readiness,
+    admin:
+      config.admin.token === undefined
+        ? undefined
+        : createAdmin({
+            administration: createAdministration({ roster, emit, issuer }),
+            tokens: config.admin.token,
+            admission: createAdmission(clock),
+          }),
+    emit,
     metrics,
   })
 
@@ -330,6 +384,7 @@ export const providerOf = (
     ...(config.resource === undefined ? {} : { resource: config.resource }),
     idTokenAlgorithms: config.provider.idTokenAlgorithms,
     trustedAudiences: config.provider.trustedAudiences,
+    logoutTokens: config.provider.logoutTokens,
     clock,
     notice,
   })

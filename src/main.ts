@@ -12,6 +12,7 @@ import { ConfigError } from './config/problems.ts'
 const COMMANDS: Readonly<Record<CommandName, () => Promise<Command>>> = {
   serve: async () => (await import('./cli/serve.ts')).serve,
   check: async () => (await import('./cli/check.ts')).check,
+  sessions: async () => (await import('./cli/sessions.ts')).sessions,
   demo: async () => (await import('./cli/demo.ts')).demo,
 }
 

@@ -6,10 +6,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { RefreshMachine } from './credential/refresh.ts'
 import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
-import { GatewayError } from './errors.ts'
-import type { EndReason } from './events.ts'
 import type { Admission, ClientAddress } from './guard/admission.ts'
-import type { SessionReader, SessionReading } from './guard/by-session.ts'
+import { type SessionReader, type SessionReading, sessionRefusal } from './guard/by-session.ts'
 import {
   isDocumentNavigation,
   isFromOtherOrigin,
@@ -191,20 +189,5 @@ const withoutSession = (
       ? { kind: 'same_site_page' }
       : { kind: 'login', returnTo: `${request.target.rawPath}${request.target.query}` }
   }
-  if (reading.kind === 'absent')
-    throw new GatewayError('session_required', { reason: unremarkable(reading.why) })
-  const { reason } = reading
-  throw new GatewayError(EXPIRED.has(reason) ? 'session_expired' : 'session_ended', { reason })
+  throw sessionRefusal(reading)
 }
-
-/** A cookie of another secret is as good as none, and a log that told them apart would only fill. */
-const unremarkable = (why: (SessionReading & { kind: 'absent' })['why']) =>
-  why === 'foreign' ? 'no_cookie' : why
-
-/** Ends that come by themselves with time; every other end was somebody's doing. */
-const EXPIRED: ReadonlySet<EndReason> = new Set([
-  'idle',
-  'absolute',
-  'access_token_expired',
-  'refresh_expired',
-])

@@ -56,6 +56,9 @@ const registration = ({ publicUrl, prefix, clientId, provider }: Config): readon
   row('grant types', 'authorization_code, refresh_token'),
   row('redirect URI', `${publicUrl}${prefix}/callback`),
   row('post-logout redirect URI', `${publicUrl}${prefix}/logged-out`),
+  row('back-channel logout URI', `${publicUrl}${prefix}/backchannel-logout`),
+  row('front-channel logout URI', `${publicUrl}${prefix}/frontchannel-logout`),
+  row('', 'for both logouts with the session required; one of them is enough'),
 ]
 
 /** A provider that is silent is no fault of the configuration: the gateway, too, starts without it. */

@@ -71,6 +71,7 @@ export const demo: Command = async (argv, io) => {
           clientSecret,
           redirectUris: [`${publicUrl}/bff/callback`],
           postLogoutRedirectUris: [`${publicUrl}/bff/logged-out`],
+          backchannelLogoutUri: `${publicUrl}/bff/backchannel-logout`,
           resource: true,
         },
       ],

@@ -3,6 +3,7 @@
 export const COMMAND_SUMMARIES = {
   serve: 'runs the gateway',
   check: 'checks the configuration and prints what to register at the provider',
+  sessions: 'lists or ends sessions of a gateway that runs',
   demo: 'runs the gateway with a provider, an API and an app to try it with',
 } as const
 
@@ -31,7 +32,7 @@ ${rows([
 ])}
 
 Settings come from COATCHECK_* variables, from a YAML file, or from both: docs/configuration.md lists them.
-Exit codes: 0 done, 64 wrong usage, 69 an address is not free, 70 internal fault, 78 wrong configuration.`
+Exit codes: 0 done, 64 wrong usage, 69 an address is not free or nobody answers, 70 internal fault, 78 wrong configuration.`
 
 const CONFIG_ROWS = rows([
   [
@@ -55,4 +56,21 @@ Checks the configuration as serve would read it, lists every problem (exit code 
 the provider and, if that answers, what it supports. Nothing is started.
 
 Options:
+${CONFIG_ROWS}`
+
+export const SESSIONS_HELP = `Usage: coatcheck sessions list [--subject SUB | --sid SID] [--issuer ISSUER] [--config FILE]
+       coatcheck sessions end --session NAME | --subject SUB | --sid SID | --all [--issuer ISSUER] [--config FILE]
+
+Asks the gateway that runs with the same configuration, at operations.listen, with the first of its admin tokens
+(COATCHECK_ADMIN_TOKEN). list prints one JSON object per session; its member session is what --session takes. What is
+ended is refused by every replica within a second, and a sign-in that is under way ends with it.
+
+Options:
+${rows([
+  ['--subject SUB', 'sessions of one user, by the provider’s sub claim'],
+  ['--sid SID', 'sessions of one sign-in at the provider, by its sid claim'],
+  ['--issuer ISSUER', 'provider that sub and sid belong to; else the configured one'],
+  ['--session NAME', 'one session'],
+  ['--all', 'every session of every user'],
+])}
 ${CONFIG_ROWS}`

@@ -86,7 +86,8 @@ export const upstream: Form<string> = text(
 
 const HOST_PORT = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):(\d{1,5})$/
 
-const parseHostPort = (written: string, portMin: number): HostPort | undefined => {
+/** Undefined for anything else; an IPv6 address stands in brackets. */
+export const parseHostPort = (written: string, portMin: number): HostPort | undefined => {
   const [, bracketed, digits] = HOST_PORT.exec(written) ?? []
   if (bracketed === undefined) return undefined
   const host = bracketed.startsWith('[') ? bracketed.slice(1, -1) : bracketed.toLowerCase()
@@ -141,17 +142,6 @@ export const addressRange: Form<string> = text(
     // Peers with a mapped address are compared as IPv4, so such a range could never match.
     if (/^(0{0,4}:){1,5}ffff:/i.test(address)) return undefined
     return `${address.toLowerCase()}/${prefix ?? bits}`
-  },
-)
-
-export const redisUrl: Form<string> = text(
-  '`redis://` or `rediss://` URL',
-  'must be redis:// or rediss:// with a host, at most a user, a password, a port and a database number',
-  (written) => {
-    if (!/^rediss?:\/\/[^?#\\\s\p{Cc}]+$/iu.test(written) || !URL.canParse(written))
-      return undefined
-    const url = new URL(written)
-    return url.hostname !== '' && /^(\/\d{0,4})?$/.test(url.pathname) ? written : undefined
   },
 )
 

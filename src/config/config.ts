@@ -2,6 +2,7 @@
 
 import { type Milliseconds, milliseconds, type Seconds, seconds } from '../time.ts'
 import { PRIVATE_RANGES } from './addresses.ts'
+import type { RedisAddress } from './redis-address.ts'
 import type { RouteAsWritten, Settings } from './schema.ts'
 import type { Watched } from './watched.ts'
 
@@ -27,15 +28,17 @@ export type SpaSettings =
 
 type Complete<T> = { readonly [K in keyof T]-?: T[K] }
 
-type Derived = 'clientSecret' | 'secret' | 'redis' | 'spa' | 'session' | 'routes'
+type Derived = 'clientSecret' | 'secret' | 'redis' | 'admin' | 'spa' | 'session' | 'routes'
 
 export interface Config extends Complete<Omit<Settings, Derived>> {
   readonly clientSecret: Watched<string>
   /** Undefined only in the profile `demo`. */
   readonly secret: Watched<readonly string[]> | undefined
-  readonly redis: Complete<Omit<Settings['redis'], 'url'>> & {
-    readonly url: Watched<string> | undefined
+  readonly redis: Complete<Omit<Settings['redis'], 'url' | 'tls'>> & {
+    readonly url: Watched<RedisAddress> | undefined
+    readonly tls: WatchedPems & { readonly serverName: string | undefined }
   }
+  readonly admin: { readonly token: Watched<readonly string[]> | undefined }
   readonly spa: SpaSettings | undefined
   readonly session: Complete<Omit<Settings['session'], 'idle'>> & { readonly idle: Seconds }
   /** Those of the file, and those that `upstream` and `apiPaths` make. At least one. */
@@ -45,7 +48,16 @@ export interface Config extends Complete<Omit<Settings, Derived>> {
 export interface WatchedSettings {
   readonly clientSecret: Watched<string>
   readonly secret: Watched<readonly string[]> | undefined
-  readonly redisUrl: Watched<string> | undefined
+  readonly redisUrl: Watched<RedisAddress> | undefined
+  readonly redisTls: WatchedPems
+  readonly adminToken: Watched<readonly string[]> | undefined
+}
+
+/** Contents of the files, in PEM. */
+export interface WatchedPems {
+  readonly ca: Watched<string> | undefined
+  readonly cert: Watched<string> | undefined
+  readonly key: Watched<string> | undefined
 }
 
 const IDLE_DEFAULT = seconds(1800)
@@ -66,10 +78,17 @@ export const configFrom = (
     audience: settings.audience,
     clientSecret: watched.clientSecret,
     secret: watched.secret,
-    redis: { ...redis, namespace: redis.namespace, url: watched.redisUrl },
+    redis: {
+      ...redis,
+      namespace: redis.namespace,
+      url: watched.redisUrl,
+      tls: { ...watched.redisTls, serverName: redis.tls.serverName },
+    },
+    admin: { token: watched.adminToken },
     provider: { ...settings.provider, connectTo: settings.provider.connectTo },
     session: {
       ...session,
+      maxPerUser: session.maxPerUser,
       idle: session.idle ?? seconds(Math.min(IDLE_DEFAULT, session.absolute)),
     },
     spa: spaFrom(settings.spa, spaDirectory),

@@ -1,9 +1,10 @@
 /** Loading: file, environment and secret files become one frozen Config, or all their problems at once. */
 
 import { join, resolve } from 'node:path'
-import { type Config, configFrom, type WatchedSettings } from './config.ts'
+import { type Config, configFrom, type WatchedPems, type WatchedSettings } from './config.ts'
 import { readConfigFile } from './config-file.ts'
 import { isReadable } from './files.ts'
+import { belongTogether, type PemKind, readPemFile } from './pem-files.ts'
 import { ConfigError, NOT_SET } from './problems.ts'
 import { type Reading, readSettings, writtenValue } from './reading.ts'
 import { type BrokenRule, brokenRules, warningsFor } from './rules.ts'
@@ -49,14 +50,14 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
   const file = named === undefined && profile === 'demo' ? undefined : readConfigFile(named, cwd)
   const variables = readVariables(env)
   const reading = readSettings(file, variables)
-  const spa = locateSpa(
-    reading,
-    variables.byPath.has('spa.directory') ? cwd : (file?.directory ?? cwd),
-  )
+  const baseOf: BaseOf = (path) => (variables.byPath.has(path) ? cwd : (file?.directory ?? cwd))
+  const spa = locateSpa(reading, baseOf('spa.directory'))
+  const pems = readPems(reading, baseOf)
   const broken = [
     ...brokenRules(reading.settings, reading.isSet),
     ...(profile === 'serve' && !reading.isSet('secret') ? RING_REQUIRED : []),
     ...spa.broken,
+    ...pems.broken,
   ]
   // Whatever is missing may well stand in the file that could not be read.
   const fileProblems = file?.problems ?? []
@@ -72,7 +73,7 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
 
   // What could not be read is undefined and a problem; there was none, so everything is there.
   const settings = reading.settings as Settings
-  const { watched, followedFiles } = follow(settings, variables.byPath)
+  const { watched, followedFiles } = follow(settings, variables.byPath, pems.files)
   return Object.freeze({
     config: configFrom(settings, watched, spa.directory),
     warnings: Object.freeze([...warningsFor(settings), ...spa.warnings]),
@@ -110,10 +111,51 @@ const locateSpa = (reading: Reading, base: string): SpaLocation => {
   }
 }
 
+/** Where the relative path in a setting begins: at whatever says so. */
+type BaseOf = (path: string) => string
+
+interface LoadedPem {
+  /** Of the setting. */
+  readonly path: string
+  readonly file: string
+  readonly kind: PemKind
+  readonly text: string
+}
+
+interface LoadedPems {
+  readonly files: Readonly<Partial<Record<keyof WatchedPems, LoadedPem>>>
+  readonly broken: readonly BrokenRule[]
+}
+
+const PEM_KINDS: Readonly<Record<keyof WatchedPems, PemKind>> = {
+  ca: 'certificates',
+  cert: 'certificates',
+  key: 'key',
+}
+
+const readPems = (reading: Reading, baseOf: BaseOf): LoadedPems => {
+  const files: Partial<Record<keyof WatchedPems, LoadedPem>> = {}
+  const broken: BrokenRule[] = []
+  for (const name of ['ca', 'cert', 'key'] as const) {
+    const written = reading.settings.redis?.tls?.[name]
+    if (written === undefined) continue
+    const path = `redis.tls.${name}`
+    const file = resolve(baseOf(path), written)
+    const read = readPemFile(file, PEM_KINDS[name])
+    if (read.kind === 'pem') files[name] = { path, file, kind: PEM_KINDS[name], text: read.text }
+    else broken.push({ setting: path, rule: read.rule })
+  }
+  const { cert, key } = files
+  if (cert !== undefined && key !== undefined && !belongTogether(cert.text, key.text))
+    broken.push({ setting: 'redis.tls.key', rule: 'must be the key of redis.tls.cert' })
+  return { files, broken }
+}
+
 /** The secrets follow their files; for other settings from files a change is only noticed. */
 const follow = (
   settings: Settings,
   variables: ReadonlyMap<string, WrittenVariable>,
+  pems: LoadedPems['files'],
 ): { readonly watched: WatchedSettings; readonly followedFiles: readonly FollowedFile[] } => {
   const followedFiles: FollowedFile[] = []
 
@@ -126,10 +168,24 @@ const follow = (
     return made.watched
   }
 
+  const watchPem = (pem: LoadedPem | undefined): Watched<string> | undefined => {
+    if (pem === undefined) return undefined
+    const { path, file, kind, text } = pem
+    const made = followed(path, { text, value: text }, () => {
+      const read = readPemFile(file, kind)
+      return read.kind === 'pem' ? { kind: 'value', text: read.text, value: read.text } : read
+    })
+    followedFiles.push(made.file)
+    return made.watched
+  }
+
   const watched: WatchedSettings = {
     clientSecret: watch('clientSecret', settings.clientSecret),
     secret: settings.secret === undefined ? undefined : watch('secret', settings.secret),
-    redisUrl: settings.redis.url === undefined ? undefined : constant(settings.redis.url),
+    redisUrl: settings.redis.url === undefined ? undefined : watch('redis.url', settings.redis.url),
+    redisTls: { ca: watchPem(pems.ca), cert: watchPem(pems.cert), key: watchPem(pems.key) },
+    adminToken:
+      settings.admin.token === undefined ? undefined : watch('admin.token', settings.admin.token),
   }
   for (const [path, { file, variable, text }] of variables)
     if (file !== undefined && !FOLLOWED_PATHS.has(path))
@@ -137,7 +193,12 @@ const follow = (
   return { watched, followedFiles }
 }
 
-const FOLLOWED_PATHS: ReadonlySet<string> = new Set(['clientSecret', 'secret'])
+const FOLLOWED_PATHS: ReadonlySet<string> = new Set([
+  'clientSecret',
+  'secret',
+  'redis.url',
+  'admin.token',
+])
 
 const textOf = (file: string): string | undefined => {
   const read = readSettingFile(file)

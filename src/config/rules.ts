@@ -54,6 +54,35 @@ const RULES: readonly Rule[] = [
       ? broken('secret', 'must not contain the client secret: each secret has one purpose')
       : [],
 
+  ({ redis }, isSet) => {
+    const given = TLS_SETTINGS.filter(isSet)
+    const [first] = given
+    const urlIsBroken = isSet('redis.url') && redis?.url === undefined
+    if (first === undefined || urlIsBroken || redis?.url?.tls === true) return []
+    return broken(first, 'needs a redis.url that begins with rediss')
+  },
+
+  (_, isSet) =>
+    isSet('redis.tls.cert') === isSet('redis.tls.key')
+      ? []
+      : broken(
+          isSet('redis.tls.cert') ? 'redis.tls.key' : 'redis.tls.cert',
+          'must be set too: a certificate and its key go together',
+        ),
+
+  ({ admin, secret, clientSecret }) =>
+    admin?.token?.some(
+      (token) =>
+        token !== undefined && (token === clientSecret || secret?.includes(token) === true),
+    )
+      ? broken('admin.token', 'must not be in secret or clientSecret: each secret has one purpose')
+      : [],
+
+  ({ admin, operations }) =>
+    admin?.token !== undefined && operations?.listen === 'off'
+      ? broken('admin.token', 'needs operations.listen, where the admin API is')
+      : [],
+
   ({ spa }) =>
     spa?.directory !== undefined && spa.upstream !== undefined
       ? broken('spa.directory', 'must not be set together with spa.upstream')
@@ -96,6 +125,8 @@ const RULES: readonly Rule[] = [
       : []
   },
 ]
+
+const TLS_SETTINGS = ['ca', 'cert', 'key', 'serverName'].map((name) => `redis.tls.${name}`)
 
 const routeRules = (
   route: Readable<RouteAsWritten>,

@@ -14,7 +14,6 @@ import {
   origin,
   path,
   publicUrl,
-  redisUrl,
   routePath,
   upstream,
 } from './addresses.ts'
@@ -41,7 +40,8 @@ import {
   scope,
   signInRequirements,
 } from './oauth.ts'
-import { secretRing } from './secrets.ts'
+import { redisUrl } from './redis-address.ts'
+import { adminTokens, secretRing } from './secrets.ts'
 
 /** What the schema's own types cannot say about a setting. */
 export interface About {
@@ -109,6 +109,12 @@ const contentSecurityPolicy = matching(
 const connectTimeout = durationMilliseconds('10ms', '5m')
 const firstByteTimeout = durationMilliseconds('10ms', '1h')
 const idleTimeout = durationMilliseconds('0s', '1d')
+
+const pemFile = matching(
+  'file in PEM',
+  'must be the path of a file in PEM, not what is in it',
+  /^(?!.*-----BEGIN)[^\0\r\n]{1,4096}$/,
+)
 
 export const ROUTES_MAX = 500
 
@@ -224,8 +230,24 @@ export const settingsSchema = group({
   redis: group({
     url: optional(
       redisUrl,
-      'Redis or Valkey that keeps the sessions; without it they live in this process and end with it.',
+      'Redis or Valkey that keeps the sessions; without it they live in this process and end with it. Read again while running when it comes from a file.',
     ),
+    tls: group({
+      ca: optional(
+        pemFile,
+        'File with the certificate authorities that sign Redis’s certificate, instead of those of the system; followed while running, like the two below.',
+      ),
+      cert: optional(pemFile, 'File with the certificate that the gateway shows to Redis.'),
+      key: optional(pemFile, 'File with the private key of `redis.tls.cert`.'),
+      serverName: optional(
+        matching(
+          'host name',
+          'must be a host name, such as redis.example.com',
+          /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$/,
+        ),
+        'Name that the certificate must have, where it is not the host that is connected to.',
+      ),
+    }).prefault({}),
     namespace: optional(
       matching('text', 'must be 1 to 32 letters, digits, _ or -', /^[A-Za-z0-9_-]{1,32}$/),
       'Part of every key, which keeps deployments on one Redis apart.',
@@ -265,6 +287,12 @@ export const settingsSchema = group({
       set(choice('store', 'provider')),
       [],
       'Dependencies whose outage makes `/readyz` answer 503; others only make it say `degraded`.',
+    ),
+  }).prefault({}),
+  admin: group({
+    token: optional(
+      adminTokens,
+      'Opens `/admin/sessions` on the operations listener; without it there is no such thing. Read again while running when it comes from a file.',
     ),
   }).prefault({}),
   prefix: defaulted(path, '/bff', 'Path under which the gateway’s own endpoints live.'),
@@ -318,10 +346,15 @@ export const settingsSchema = group({
       [...ID_TOKEN_ALGORITHMS],
       'Signature algorithms that ID tokens may have.',
     ),
+    logoutTokens: defaulted(
+      choice('strict', 'compatible'),
+      'strict',
+      'Logout tokens that are accepted: as the specification has them, or also without `typ` or `exp`, as older providers send them.',
+    ),
     trustedAudiences: defaulted(
       set(clientId),
       [],
-      'Audiences beside this client that ID tokens may name; any other makes an ID token unacceptable.',
+      'Audiences beside this client that ID tokens and logout tokens may name; any other makes a token unacceptable.',
     ),
   }).prefault({}),
   signIn: group({
@@ -365,6 +398,16 @@ export const settingsSchema = group({
       choice('strict', 'lax'),
       'strict',
       '`SameSite` of the session cookie; `lax` is weaker and warns.',
+    ),
+    maxPerUser: optional(
+      wholeNumber(1, 1000),
+      'Most sessions that one user has at a time.',
+      'no limit',
+    ),
+    beyondMax: defaulted(
+      choice('evict-oldest', 'deny'),
+      'evict-oldest',
+      'What a sign-in beyond `session.maxPerUser` does: it ends the user’s oldest session, or is refused.',
     ),
     memoryMax: defaulted(
       wholeNumber(1, 10_000_000),

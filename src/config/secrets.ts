@@ -1,4 +1,4 @@
-/** Secrets of the key ring: long enough and random enough to seal with. */
+/** Secrets that this gateway makes up: the key ring's, random enough to seal with, and the admin API's tokens. */
 
 import { type Form, list, matching } from './forms.ts'
 
@@ -19,6 +19,23 @@ export const secretRing: Form<readonly string[]> = {
     error: 'must not contain the same secret twice',
   }),
   written: `list of texts of at least ${SECRET_CHARACTERS_MIN} characters, separated by commas or lines`,
+}
+
+const adminToken = matching(
+  'text',
+  `must have at least ${SECRET_CHARACTERS_MIN} of A-Z a-z 0-9 - . _ ~ + / and = at its end (RFC 6750 §2.1); make one with: openssl rand -base64 48`,
+  /^(?=.{32,1024}$)[\w.~+/-]+=*$/,
+)
+
+const adminTokenList = list(adminToken, { separator: /[,\r\n]/, itemsMin: 1, itemsMax: 2 })
+
+/** Two while one replaces the other. */
+export const adminTokens: Form<readonly string[]> = {
+  ...adminTokenList,
+  schema: adminTokenList.schema.refine((tokens) => new Set(tokens).size === tokens.length, {
+    error: 'must not contain the same token twice',
+  }),
+  written: `one text of at least ${SECRET_CHARACTERS_MIN} characters, or two, separated by a comma or line`,
 }
 
 /** A generated secret of 32 hexadecimal digits has about 14 different characters, and fewer than 6 practically never. */

@@ -158,6 +158,9 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
 
   /** Takes the lease or follows whoever has it, until there is a result or the flight's time is over. */
   const journey = async (first: Refreshable, startedMs: number): Promise<Landing> => {
+    // Before the token is spent: a sign-in that a logout overtook may have come through where its own look failed.
+    const overtaken = await vault.endOvertaken(first)
+    if (overtaken !== undefined) return { outcome: 'rejected', reason: overtaken }
     let poll = POLL_FIRST_MS
     for (;;) {
       const elapsed = clock.monotonicMs() - startedMs
@@ -275,7 +278,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
             : abandonedAttempt
               ? 'refresh_lost'
               : 'refresh_rejected'
-        await vault.end(digest, reason)
+        await vault.end(open, reason)
         return report(open, startedMs, reason, { outcome: 'rejected', reason })
       }
 

@@ -1,5 +1,6 @@
 /** The session cookie as a credential: seal → ticket → record → an open session, or why there is none. */
 
+import { GatewayError } from '../errors.ts'
 import type { EndReason } from '../events.ts'
 import { type CookieReading, readCookie } from '../session/session-cookie.ts'
 import type { TicketSealer } from '../session/ticket.ts'
@@ -69,3 +70,25 @@ export const createSessionReader = (
     },
   }
 }
+
+/** What a request hears that needs a session and has none. */
+export const sessionRefusal = (
+  reading: Exclude<SessionReading, { kind: 'live' }>,
+): GatewayError => {
+  if (reading.kind === 'absent')
+    return new GatewayError('session_required', { reason: unremarkable(reading.why) })
+  const { reason } = reading
+  return new GatewayError(EXPIRED.has(reason) ? 'session_expired' : 'session_ended', { reason })
+}
+
+/** A cookie of another secret is as good as none, and a log that told them apart would only fill. */
+const unremarkable = (why: (SessionReading & { kind: 'absent' })['why']) =>
+  why === 'foreign' ? 'no_cookie' : why
+
+/** Ends that come by themselves with time; every other end was somebody's doing. */
+const EXPIRED: ReadonlySet<EndReason> = new Set([
+  'idle',
+  'absolute',
+  'access_token_expired',
+  'refresh_expired',
+])

@@ -5,7 +5,7 @@
 
 import { createHash } from 'node:crypto'
 import { GatewayError } from '../errors.ts'
-import type { Emit } from '../events.ts'
+import type { Emit, GatewayEvent } from '../events.ts'
 import type { Provider, SignIn } from '../oidc/provider.ts'
 import type { Sealer } from '../session/seal.ts'
 import type { Claims } from '../session/session.ts'
@@ -34,6 +34,7 @@ import {
   type SignInRequirements,
 } from './claims.ts'
 import { DEFAULT_RETURN_TO } from './return-to.ts'
+import type { SessionLimit } from './session-limit.ts'
 import {
   asksOffline,
   type ConsentMemory,
@@ -77,6 +78,7 @@ export interface CallbackDependencies {
   readonly sealer: Sealer
   readonly tickets: TicketSealer
   readonly vault: Vault
+  readonly limit: SessionLimit
   readonly once: OneTimeStore
   readonly starter: LoginStarter
   readonly names: CookieNames
@@ -104,6 +106,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     sealer,
     tickets,
     vault,
+    limit,
     once,
     starter,
     names,
@@ -195,13 +198,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     const claims = await gatherClaims(signIn)
     if (!maySignIn(claims, settings.requirements)) {
       discard(signIn)
-      emit({ type: 'sign_in_refused', requestId: request.requestId })
-      return {
-        kind: 'failed',
-        error: new GatewayError('sign_in_refused'),
-        returnTo: transaction.returnTo,
-        setCookies: forget,
-      }
+      return refusal('requirements', request, transaction, forget)
     }
 
     const open = await begin(
@@ -221,10 +218,15 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       { device: request.device, address: request.address },
     )
     try {
+      if ((await vault.endOvertaken(open)) !== undefined)
+        return failure('ended_meanwhile', undefined, transaction, forget)
+      // Before the former session ends: who is refused keeps what they had.
+      if ((await limit(open, formerTicket(transaction)?.digest)) === 'refused')
+        return refusal('session_limit', request, transaction, forget)
       await endFormer(transaction, signIn)
     } catch (thrown) {
       // Nobody holds the new ticket yet: the browser keeps the session it had, and can sign in again.
-      await vault.end(open.ticket.digest, 'replaced_at_login').catch(() => false)
+      await vault.end(open, 'replaced_at_login').catch(() => false)
       throw thrown
     }
     emit({
@@ -244,6 +246,21 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
           settings.cookieMaxAge,
         ),
       ],
+    }
+  }
+
+  function refusal(
+    reason: (GatewayEvent & { type: 'sign_in_refused' })['reason'],
+    request: CallbackRequest,
+    transaction: Transaction,
+    setCookies: readonly string[],
+  ): CallbackOutcome {
+    emit({ type: 'sign_in_refused', requestId: request.requestId, reason })
+    return {
+      kind: 'failed',
+      error: new GatewayError('sign_in_refused', { reason }),
+      returnTo: transaction.returnTo,
+      setCookies,
     }
   }
 
@@ -356,7 +373,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     const seen = await vault.load(former)
     if (seen.kind !== 'live') return
     const { session } = seen.open
-    await vault.end(former.digest, 'replaced_at_login')
+    await vault.end(seen.open, 'replaced_at_login')
     const sid = text(signIn.idTokenClaims.sid)
     const otherGrant =
       session.issuer !== transaction.issuer ||

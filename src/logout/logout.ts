@@ -124,12 +124,13 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
 
     linkTokenMatches: (ticket, token) => equalInConstantTime(linkToken(ticket), token),
 
-    end: async ({ ticket, session }, returnTo) => {
+    end: async (open, returnTo) => {
+      const { ticket, session } = open
       const { refreshToken, idToken } = session.tokens
       const ends = provider.knownFacts()?.endSession !== false
       // Kept first: with the store down nothing has changed yet, and signing out can be tried again.
       const waiting = ends ? await keepIdToken(idToken) : undefined
-      await vault.end(ticket.digest, 'logout')
+      await vault.end(open, 'logout')
       if (refreshToken !== undefined)
         void provider
           .revoke(refreshToken)

@@ -1,7 +1,7 @@
 /** Port: the OpenID Provider as the gateway needs it. Adapter: edges/openid-client. OAuth error strings stop there. */
 
 import type { Claims, TokenSet } from '../session/session.ts'
-import type { Seconds } from '../time.ts'
+import type { EpochMs, Seconds } from '../time.ts'
 
 /** What discovery said, reduced to what rooms decide by. */
 export interface ProviderFacts {
@@ -99,6 +99,23 @@ export type UserInfoAnswer =
   /** Refused, unavailable, or of another subject (discarded, OIDC Core §5.3.2). */
   | { readonly kind: 'unusable'; readonly reason: string; readonly cause: unknown }
 
+/** At least one of subject and session id is there. */
+export interface LogoutTokenFacts {
+  readonly subject: string | undefined
+  /** `sid`. */
+  readonly providerSessionId: string | undefined
+  /** `jti`: good once until `acceptableUntil`, after which the token is too old anyway. */
+  readonly tokenId: string
+  readonly acceptableUntil: EpochMs
+}
+
+export type LogoutTokenAnswer =
+  | ({ readonly kind: 'logout' } & LogoutTokenFacts)
+  /** `reason` is a stable private word such as `nonce_present`. */
+  | { readonly kind: 'refused'; readonly reason: string; readonly cause: unknown }
+  /** No keys to verify it with. */
+  | { readonly kind: 'unavailable'; readonly reason: string; readonly cause: unknown }
+
 export interface EndSessionRequest {
   readonly idTokenHint: string | undefined
   readonly postLogoutRedirectUri: string
@@ -128,6 +145,8 @@ export interface Provider {
   userInfo(accessToken: string, subject: string): Promise<UserInfoAnswer>
   /** (D) OIDC RP-Initiated Logout 1.0; undefined where the provider has no end-session endpoint. */
   endSessionUrl(request: EndSessionRequest): Promise<URL | undefined>
+  /** OIDC Back-Channel Logout 1.0 §2.6, all of it but the memory of `jti`. Never throws. */
+  verifyLogoutToken(logoutToken: string): Promise<LogoutTokenAnswer>
   /** Ends background work and connections. */
   close(): Promise<void>
 }

@@ -3,6 +3,7 @@
 import type { EndReason } from '../events.ts'
 import { type EpochMs, epochMs, type Seconds } from '../time.ts'
 import type { SessionDigest } from './session.ts'
+import type { SessionIndex } from './session-index.ts'
 
 /** A sealed session as the store keeps it. The store can read the generation and the deadline, nothing else. */
 export interface StoredRecord {
@@ -84,10 +85,54 @@ export interface SessionStore {
   ): Promise<'ended' | 'already_ended' | 'absent'>
 }
 
+/** Everybody whose sign-in began by then is signed out, for this reason. */
+export interface EndedBefore {
+  readonly at: EpochMs
+  readonly reason: EndReason
+}
+
+/** Longer than a sign-in may be under way. */
+export const ENDED_BEFORE_LIFE_MS = 900_000
+
+export interface DigestPage {
+  readonly digests: readonly SessionDigest[]
+  /** Opaque; undefined after the last page. */
+  readonly next: string | undefined
+}
+
+/**
+ * Finds sessions without their cookie. An entry is made before its record and removed after its tombstone, so that
+ * no live session is ever without: an entry may lead nowhere, and what it leads to is the session store's to say.
+ * Every method is one atomic step on one index and throws `store_unavailable` when the store cannot answer.
+ */
+export interface SessionDirectory {
+  /** Adds the entry, and drops those whose records are forgotten at `now`. An index lives as long as its entries. */
+  enter(
+    index: SessionIndex,
+    digest: SessionDigest,
+    absoluteExpiresAt: EpochMs,
+    now: EpochMs,
+  ): Promise<void>
+  leave(index: SessionIndex, digest: SessionDigest): Promise<void>
+  /**
+   * Pages in no order. An entry that is there all the while is on one of them at least, whatever else comes and
+   * goes meanwhile. Throws `request_invalid` for a cursor that is none.
+   */
+  list(index: SessionIndex, cursor: string | undefined): Promise<DigestPage>
+  /** The same over all sessions that the store has, ended ones included. */
+  listAll(cursor: string | undefined): Promise<DigestPage>
+  /** Remembered for 15 minutes; an earlier instant never replaces a later one. */
+  markEnded(index: SessionIndex, mark: EndedBefore): Promise<void>
+  /** The latest mark on any of the indices. */
+  endedBefore(indices: readonly SessionIndex[]): Promise<EndedBefore | undefined>
+}
+
 /** Things that may happen once: authorization responses, and sealed values that wait for one reader. */
 export interface OneTimeStore {
   /** True for the first caller within the time, false for every other. */
   claim(name: string, ttl: Seconds): Promise<boolean>
+  /** Whether somebody has claimed it and the time is not over. */
+  isClaimed(name: string): Promise<boolean>
   /** Keeps a sealed value until it is taken or the time is over. */
   put(name: string, value: Uint8Array, ttl: Seconds): Promise<void>
   /** Reads and removes in one step. */

@@ -12,8 +12,10 @@ import {
   type Session,
   type SessionDigest,
 } from './session.ts'
-import type { SessionStore, StoredRecord } from './session-store.ts'
-import { newTicket, sessionLabel, type Ticket } from './ticket.ts'
+import { createSessionEnd } from './session-end.ts'
+import { EVERYONE, indicesOf } from './session-index.ts'
+import type { SessionDirectory, SessionStore, StoredRecord } from './session-store.ts'
+import { newTicket, type Ticket } from './ticket.ts'
 
 /** A session with what is needed to write it again. */
 export interface OpenSession {
@@ -47,31 +49,44 @@ export interface Vault {
   /** Compare-and-set of a refresh, repeatable with the same attempt. */
   replace(open: OpenSession, next: Session, attemptId: string): Promise<Replacing>
   /** True for the one caller who ended it; emits the one event. */
-  end(digest: SessionDigest, reason: EndReason): Promise<boolean>
+  end(open: Pick<OpenSession, 'ticket' | 'session'>, reason: EndReason): Promise<boolean>
+  /** The same, and revokes its refresh token at the provider, for which nobody waits. */
+  endAndRevoke(open: Pick<OpenSession, 'ticket' | 'session'>, reason: EndReason): Promise<boolean>
+  /**
+   * Ends a session whose user, sign-in or everybody was signed out after its own sign-in had begun; the reason, or
+   * undefined where nothing was. Asked once its record is written: who ends sessions by index marks the index first,
+   * so that one of the two sees the other.
+   */
+  endOvertaken(open: OpenSession): Promise<EndReason | undefined>
   /** Seals the record under the first secret where an older one did, if nothing else is going on. */
   reseal(open: OpenSession): Promise<void>
 }
 
 export interface VaultDependencies {
   readonly store: SessionStore
+  readonly directory: SessionDirectory
   readonly records: RecordSealer
   readonly ring: CurrentKeyRing
   readonly clock: Clock
   readonly lifetimes: Lifetimes
   readonly emit: Emit
-  /** Revokes at the provider what a session that ended by time still held; nobody waits for it. */
+  /** Revokes at the provider what an ended session still held; nobody waits for it. */
   readonly revoke: (refreshToken: string, digest: SessionDigest) => void
   /** Set by the memory store: tickets then name the process that can know them. */
   readonly home: string | undefined
 }
 
 export const createVault = (dependencies: VaultDependencies): Vault => {
-  const { store, records, ring, clock, lifetimes, emit, revoke, home } = dependencies
+  const { store, directory, records, ring, clock, lifetimes, emit, revoke, home } = dependencies
 
-  const end = async (digest: SessionDigest, reason: EndReason): Promise<boolean> => {
-    const outcome = await store.end(digest, reason, clock.now())
-    if (outcome === 'ended') emit({ type: 'session_ended', session: sessionLabel(digest), reason })
-    return outcome === 'ended'
+  const endSession = createSessionEnd({ store, directory, clock, emit })
+  const end: Vault['end'] = ({ ticket, session }, reason) =>
+    endSession(ticket.digest, indicesOf(session), reason)
+  const endAndRevoke: Vault['endAndRevoke'] = async (open, reason) => {
+    const { refreshToken } = open.session.tokens
+    const ended = await end(open, reason)
+    if (ended && refreshToken !== undefined) revoke(refreshToken, open.ticket.digest)
+    return ended
   }
 
   return {
@@ -92,6 +107,11 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
         signInStartedAt: session.signInStartedAt,
         ...seen,
       })
+      await Promise.all(
+        indicesOf(session).map((index) =>
+          directory.enter(index, ticket.digest, session.absoluteExpiresAt, now),
+        ),
+      )
       await store.create(ticket.digest, record, now)
       return { ticket, session, record, lastActivityAt: now }
     },
@@ -105,9 +125,7 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
       const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
       if (lifetime === 'live')
         return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
-      const { refreshToken } = opened.session.tokens
-      if ((await end(ticket.digest, lifetime)) && refreshToken !== undefined)
-        revoke(refreshToken, ticket.digest)
+      await endAndRevoke({ ticket, session: opened.session }, lifetime)
       return { kind: 'ended', reason: lifetime }
     },
 
@@ -129,6 +147,14 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     },
 
     end,
+    endAndRevoke,
+
+    endOvertaken: async (open) => {
+      const mark = await directory.endedBefore([...indicesOf(open.session), EVERYONE])
+      if (mark === undefined || open.session.signInStartedAt > mark.at) return undefined
+      await endAndRevoke(open, mark.reason)
+      return mark.reason
+    },
 
     reseal: async ({ ticket, session, record }) => {
       if (records.ringIdOf(record) === ring.current.first.id) return

@@ -12,9 +12,11 @@ test.each([
   [['--version'], new RegExp(`^${version.replaceAll('.', '\\.')}$`)],
   [['-V'], /^\d+\.\d+\.\d+$/],
   [['--help'], /Usage: coatcheck <command>/],
-  [['-h'], /serve .*\n.*check .*\n.*demo /],
+  [['-h'], /serve .*\n.*check .*\n.*sessions .*\n.*demo /],
   [['serve', '--help'], /Usage: coatcheck serve \[--config FILE\]/],
   [['check', '-h'], /Usage: coatcheck check \[--config FILE\]/],
+  [['sessions', '--help'], /Usage: coatcheck sessions list /],
+  [['sessions', 'end', '-h'], /coatcheck sessions end /],
   [['check', '--config', 'no.yaml', '--help'], /Usage: coatcheck check/],
 ])('%j answers with 0', async (args, output) => {
   const { code, stdout, stderr } = await runCoatcheck(args)
@@ -23,7 +25,7 @@ test.each([
 })
 
 test.each([
-  [[], /a command is missing: serve, check, demo\nTry: coatcheck --help$/],
+  [[], /a command is missing: serve, check, sessions, demo\nTry: coatcheck --help$/],
   [['chek'], /unknown command "chek"; the nearest is check\nTry: coatcheck --help$/],
   [['--verison'], /unknown option --verison; the nearest is --version/],
   [

@@ -92,6 +92,25 @@ const CASES: readonly Case[] = [
     when: 'no such endpoint',
     request: () => ({ target: `/bff/${CANARY}` }),
   },
+  {
+    code: 'logout_token_invalid',
+    when: 'a form without a logout token',
+    request: () => ({
+      method: 'POST',
+      target: '/bff/backchannel-logout',
+      lines: ['Content-Type: application/x-www-form-urlencoded'],
+      body: `x=${CANARY}`,
+    }),
+  },
+  {
+    code: 'session_not_found',
+    when: 'a handle of nobody',
+    request: () => ({
+      method: 'DELETE',
+      target: `/bff/sessions/${'A'.repeat(22)}`,
+      lines: [cookieLine(browser)],
+    }),
+  },
   { code: 'route_not_found', when: 'no such path', request: () => ({ target: `/${CANARY}` }) },
   {
     code: 'method_not_allowed',
@@ -266,6 +285,7 @@ describe('the same refusals without a body', () => {
 it('RFC 9457 §3.1 every public code is reached by a test of the whole gateway', () => {
   /** Where else: they need a life of their own. */
   const ELSEWHERE: readonly ErrorCode[] = [
+    'bearer_invalid', // test/flow/administration.test.ts
     'session_expired', // session-lifetimes.test.ts
     'sign_in_refused', // test/flow/proxy.test.ts
     'rate_limited', // test/hostile/forged-seals.test.ts

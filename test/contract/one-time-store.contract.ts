@@ -38,6 +38,15 @@ export const oneTimeStoreContract = (name: string, { make }: StoreContractOption
         expect(answers.filter(Boolean)).toHaveLength(1)
       })
 
+      it('can be asked for without being made', async () => {
+        const name = newName()
+        expect(await elsewhere.isClaimed(name)).toBe(false)
+        expect(await once.claim(name, TTL)).toBe(true)
+        expect(await elsewhere.isClaimed(name)).toBe(true)
+        await rig.advance(TTL_MS + 1)
+        expect(await elsewhere.isClaimed(name)).toBe(false)
+      })
+
       it('holds for its time, which a refused claim does not prolong', async () => {
         const name = newName()
         await once.claim(name, TTL)

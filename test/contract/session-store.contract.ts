@@ -4,11 +4,17 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { RefreshLease } from '../../src/credential/refresh-lease.ts'
 import type { SessionDigest } from '../../src/session/session.ts'
-import type { OneTimeStore, SessionStore, StoredRecord } from '../../src/session/session-store.ts'
+import type {
+  OneTimeStore,
+  SessionDirectory,
+  SessionStore,
+  StoredRecord,
+} from '../../src/session/session-store.ts'
 import { type EpochMs, epochMs, milliseconds } from '../../src/time.ts'
 
 export interface GatewayStores {
   readonly sessions: SessionStore
+  readonly directory: SessionDirectory
   readonly once: OneTimeStore
   readonly lease: RefreshLease
 }

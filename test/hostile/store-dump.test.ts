@@ -66,6 +66,7 @@ const dump = async (): Promise<string> => {
     else if (type === 'hash')
       for (const [field, value] of Object.entries(await inspector.hgetallBuffer(key)))
         parts.push(field, value.toString('latin1'))
+    else if (type === 'zset') parts.push(...(await inspector.zrange(key, '0', '-1', 'WITHSCORES')))
     // `none`: it has ended in between.
     else if (type !== 'none')
       throw new Error(`no session data of type ${type} is known to this test`)

@@ -48,7 +48,7 @@ export interface Reply {
 
 export type JsonObject = Readonly<Record<string, unknown>>
 
-/** How the next ID tokens differ from honest ones; a member `undefined` is left out. */
+/** How ID tokens, or a logout token, differ from honest ones; a member `undefined` is left out. */
 export interface IdTokenLie {
   readonly claims?: JsonObject | ((honest: JsonObject) => JsonObject)
   readonly header?: JsonObject
@@ -232,6 +232,24 @@ export class FakeProvider {
     const claims =
       typeof lie.claims === 'function' ? lie.claims(honest) : { ...honest, ...lie.claims }
     const header = { alg: 'RS256', kid: this.#key.kid, typ: 'JWT', ...lie.header }
+    return this.#sign(JSON.stringify(claims), header, lie.signature)
+  }
+
+  /** An honest logout token of alice, but for the lie. */
+  async logoutToken(lie: IdTokenLie = {}): Promise<string> {
+    const now = Math.floor(Date.now() / 1000)
+    const honest: JsonObject = {
+      iss: this.issuer,
+      sub: this.#options.subject ?? 'alice',
+      aud: this.#options.clientId ?? 'coatcheck',
+      iat: now,
+      exp: now + 120,
+      jti: randomBytes(12).toString('base64url'),
+      events: { 'http://schemas.openid.net/event/backchannel-logout': {} },
+    }
+    const claims =
+      typeof lie.claims === 'function' ? lie.claims(honest) : { ...honest, ...lie.claims }
+    const header = { alg: 'RS256', kid: this.#key.kid, typ: 'logout+jwt', ...lie.header }
     return this.#sign(JSON.stringify(claims), header, lie.signature)
   }
 

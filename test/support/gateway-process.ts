@@ -10,6 +10,7 @@ export interface GatewayProcess {
   /** The public URL: `http://localhost:<port>` unless the environment says otherwise. */
   readonly url: string
   readonly port: number
+  /** Leads nowhere where the environment has `off`. */
   readonly operationsUrl: string
   readonly pid: number
   readonly stdout: readonly string[]
@@ -37,7 +38,7 @@ export const startGatewayProcess = async (
   { listenTimeoutMs = 15_000, port: chosenPort, args = ['serve'] }: GatewayProcessOptions = {},
 ): Promise<GatewayProcess> => {
   const port = chosenPort ?? (await freePort())
-  const operationsPort = await freePort()
+  const operationsListen = env.COATCHECK_OPERATIONS_LISTEN ?? `127.0.0.1:${await freePort()}`
   const url = env.COATCHECK_PUBLIC_URL ?? `http://localhost:${port}`
   // The version that npm pinned runs the tests, so it runs the gateway too.
   const child = await startChild(process.execPath, ['src/main.ts', ...args], {
@@ -47,7 +48,7 @@ export const startGatewayProcess = async (
       HOME: process.env.HOME,
       COATCHECK_PUBLIC_URL: url,
       COATCHECK_LISTEN: `127.0.0.1:${port}`,
-      COATCHECK_OPERATIONS_LISTEN: `127.0.0.1:${operationsPort}`,
+      COATCHECK_OPERATIONS_LISTEN: operationsListen,
       ...env,
     },
   })
@@ -55,7 +56,7 @@ export const startGatewayProcess = async (
   return {
     url,
     port,
-    operationsUrl: `http://127.0.0.1:${operationsPort}`,
+    operationsUrl: `http://${operationsListen}`,
     pid: child.pid,
     stdout: child.stdout,
     stderr: child.stderr,

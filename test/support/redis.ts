@@ -30,6 +30,8 @@ export interface RedisServer {
 interface RedisOptions {
   /** A port chosen before, e.g. to start the server after the gateway. */
   readonly port?: number
+  /** The file that redis-server begins with, and writes to where it is a Sentinel. */
+  readonly configFile?: string
   /** Further arguments of redis-server, e.g. `['--requirepass', 'x']`. */
   readonly args?: readonly string[]
 }
@@ -43,7 +45,7 @@ export const startRedis = async (options: RedisOptions = {}): Promise<RedisServe
   }
   const port = options.port ?? (await freePort())
   const directory = await mkdtemp(join(tmpdir(), 'coatcheck-redis-'))
-  const start = () => startServer(executable, port, directory, options.args ?? [])
+  const start = () => startServer(executable, port, directory, options)
   let server = await start()
 
   const resume = () => server.signal('SIGCONT')
@@ -82,9 +84,10 @@ const startServer = async (
   executable: string,
   port: number,
   directory: string,
-  args: readonly string[],
+  { configFile, args = [] }: RedisOptions,
 ): Promise<Child> => {
   const server = await startChild(executable, [
+    ...(configFile === undefined ? [] : [configFile]),
     ...['--bind', '127.0.0.1', '--port', String(port), '--dir', directory],
     ...['--save', '', '--appendonly', 'no', '--maxmemory-policy', 'noeviction'],
     ...args,

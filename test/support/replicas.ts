@@ -9,7 +9,7 @@ import {
   type DevelopmentProviderOptions,
   startDevelopmentProvider,
 } from '../../src/dev/provider.ts'
-import { createBrowser } from './browser.ts'
+import { type Browser, createBrowser } from './browser.ts'
 import { sessionCookie } from './cookies.ts'
 import { freePort } from './free-port.ts'
 import { type GatewayProcess, startGatewayProcess } from './gateway-process.ts'
@@ -34,8 +34,8 @@ export interface Replicas {
   readonly api: UpstreamApi
   readonly gateways: readonly GatewayProcess[]
   start(index: number): Promise<void>
-  /** `Cookie` header of a new session of alice. */
-  signIn(): Promise<string>
+  /** `Cookie` header of a new session of alice, by default in a browser of its own. */
+  signIn(browser?: Browser): Promise<string>
   call(replica: number, cookie: string, path?: string, method?: string): Promise<ApiAnswer>
   /** Refresh requests that the provider has seen so far. */
   refreshes(): ReturnType<DevelopmentProvider['tokenRequests']>
@@ -43,14 +43,25 @@ export interface Replicas {
 }
 
 export const startReplicas = async (
-  options: DevelopmentProviderOptions & { readonly env?: Readonly<Record<string, string>> } = {},
+  options: DevelopmentProviderOptions & {
+    readonly env?: Readonly<Record<string, string>>
+    /** The provider tells the second replica when it signs somebody out. */
+    readonly backchannelLogout?: boolean
+  } = {},
 ): Promise<Replicas> => {
-  const { env, ...providerOptions } = options
+  const { env, backchannelLogout, ...providerOptions } = options
   const ports = [await freePort(), await freePort()]
   const publicUrl = `http://localhost:${ports[0]}`
   const redis = await startRedis()
   const provider = await startDevelopmentProvider({
-    clients: [clientOf(publicUrl)],
+    clients: [
+      {
+        ...clientOf(publicUrl),
+        ...(backchannelLogout === true
+          ? { backchannelLogoutUri: `http://localhost:${ports[1]}/bff/backchannel-logout` }
+          : {}),
+      },
+    ],
     accessTokenLifetimeSeconds: 2,
     ...providerOptions,
   })
@@ -64,6 +75,7 @@ export const startReplicas = async (
       {
         ...sidecarEnvironment(ports[0]!, provider, api),
         COATCHECK_LISTEN: `127.0.0.1:${port}`,
+        COATCHECK_OPERATIONS_LISTEN: `127.0.0.1:${await freePort()}`,
         COATCHECK_REDIS_URL: redis.url,
         COATCHECK_DRAIN_DELAY: '0s',
         ...env,
@@ -80,8 +92,7 @@ export const startReplicas = async (
     api,
     gateways,
     start,
-    signIn: async () => {
-      const browser = createBrowser()
+    signIn: async (browser = createBrowser()) => {
       await signIn(browser, publicUrl)
       const cookie = sessionCookie(browser)
       if (cookie === undefined) throw new Error('sign-in set no session cookie')

@@ -19,7 +19,17 @@ export const createTestVault = (lifetimes = { idle: seconds(1800), absolute: sec
   const stores = createMemoryStores({ clock, sessionsMax: 1000 })
   const records = createRecordSealer(ring)
   const vaultOn = (store = stores.sessions) =>
-    createVault({ store, records, ring, clock, lifetimes, emit, revoke: () => {}, home: undefined })
+    createVault({
+      store,
+      directory: stores.directory,
+      records,
+      ring,
+      clock,
+      lifetimes,
+      emit,
+      revoke: () => {},
+      home: undefined,
+    })
   return { clock, events, emit, ring, stores, records, vaultOn, vault: vaultOn() }
 }
 

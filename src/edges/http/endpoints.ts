@@ -5,7 +5,7 @@ import { type Context, Hono } from 'hono'
 import { asGatewayError, GatewayError } from '../../errors.ts'
 import type { Emit } from '../../events.ts'
 import type { Admission } from '../../guard/admission.ts'
-import type { SessionReader, SessionReading } from '../../guard/by-session.ts'
+import { type SessionReader, type SessionReading, sessionRefusal } from '../../guard/by-session.ts'
 import { isDocumentNavigation, isFromOtherOrigin } from '../../guard/fetch-metadata.ts'
 import type { SameOriginGuard } from '../../guard/same-origin.ts'
 import type { Callback } from '../../login/callback.ts'
@@ -17,6 +17,9 @@ import {
   safeReturnTo,
 } from '../../login/return-to.ts'
 import { type LoginParameters, type LoginStarter, parseLoginParameters } from '../../login/start.ts'
+import type { BackchannelLogout } from '../../logout/backchannel-logout.ts'
+import type { Device, Devices } from '../../logout/devices.ts'
+import type { FrontchannelLogout } from '../../logout/frontchannel-logout.ts'
 import type { Logout } from '../../logout/logout.ts'
 import { idleExpiresIn, sessionDeadline, wholeSecondsUntil } from '../../session/session.ts'
 import {
@@ -25,13 +28,15 @@ import {
   readCookie,
   type SameSite,
 } from '../../session/session-cookie.ts'
+import { parseDeviceHandle } from '../../session/session-index.ts'
 import type { Ticket, TicketSealer } from '../../session/ticket.ts'
 import type { TicketRenewal } from '../../session/ticket-renewal.ts'
 import type { Clock, Seconds } from '../../time.ts'
 import type { Exchange } from './exchange.ts'
-import { sameSitePage } from './pages.ts'
+import { frontchannelPage, sameSitePage } from './pages.ts'
+import { rfc3339, singleValues } from './parameters.ts'
 import { type ProblemContext, problemReply } from './problem.ts'
-import { asResponse, json, type Reply, seeOther } from './reply.ts'
+import { asResponse, json, type Reply, reply, seeOther } from './reply.ts'
 
 export interface EndpointDependencies {
   readonly admission: Admission
@@ -42,6 +47,9 @@ export interface EndpointDependencies {
   readonly starter: LoginStarter
   readonly callback: Callback
   readonly logout: Logout
+  readonly backchannelLogout: BackchannelLogout
+  readonly frontchannelLogout: FrontchannelLogout
+  readonly devices: Devices
   readonly names: CookieNames
   readonly clock: Clock
   readonly emit: Emit
@@ -57,6 +65,7 @@ export interface EndpointDependencies {
     readonly loginErrors: 'page' | 'redirect'
     readonly idle: Seconds
     readonly sessionSameSite: SameSite
+    readonly issuer: string
   }
 }
 
@@ -69,6 +78,7 @@ const DEVICE_LENGTH_MAX = 200
 
 export const createEndpoints = (dependencies: EndpointDependencies) => {
   const { admission, guard, sessions, tickets, renewal, starter, callback, logout } = dependencies
+  const { backchannelLogout, frontchannelLogout, devices } = dependencies
   const { names, clock, emit, problemContext, report, settings } = dependencies
   const { prefix } = settings
 
@@ -233,6 +243,80 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
         return seeOther(redirect.location, redirect.setCookies)
       },
     },
+
+    '/backchannel-logout': {
+      POST: async (exchange, request) => {
+        admission.admit(exchange.client)
+        try {
+          await backchannelLogout(await logoutTokenIn(request), exchange.requestId)
+        } catch (thrown) {
+          // What does not verify costs CPU, and whoever sends much of it is not the provider.
+          if (thrown instanceof GatewayError && thrown.code === 'logout_token_invalid')
+            admission.countFailure(exchange.client)
+          throw thrown
+        }
+        return reply(200, [])
+      },
+
+      // OIDC Back-Channel Logout §2.8: 400 for whatever is no valid request.
+      GET: async () => {
+        throw new GatewayError('logout_token_invalid', { reason: 'not_posted' })
+      },
+    },
+
+    '/frontchannel-logout': {
+      GET: async (exchange) => {
+        admission.admit(exchange.client)
+        const query = singleValues(new URLSearchParams(exchange.target.query))
+        await frontchannelLogout({
+          iss: query('iss'),
+          sid: query('sid'),
+          current: () => readSession(exchange),
+          requestId: exchange.requestId,
+        })
+        const isOver =
+          sessions.carries(header(exchange, 'cookie')) &&
+          (await readSession(exchange)).kind === 'ended'
+        return frontchannelPage(settings.issuer, isOver ? [clearSession()] : [])
+      },
+    },
+
+    '/sessions': {
+      GET: async (exchange) => {
+        const { open, ringId } = await liveSession(exchange)
+        const sessions = (await devices.list(open)).map(deviceAsJson)
+        return json(200, { sessions }, await renewal.renewed(open, ringId))
+      },
+
+      DELETE: async (exchange) => {
+        const { open } = await liveSession(exchange)
+        return json(200, { ended: await devices.endOthers(open) })
+      },
+    },
+
+    '/sessions/:handle': {
+      DELETE: async (exchange) => {
+        // Before the session is read: no store is asked for what no handle looks like.
+        guard(exchange, 'http')
+        const handle = parseDeviceHandle(exchange.target.path.slice(`${prefix}/sessions/`.length))
+        if (handle === undefined)
+          throw new GatewayError('request_invalid', { reason: 'handle_malformed' })
+        const { open } = await liveSession(exchange)
+        const outcome = await devices.end(open, handle)
+        if (outcome === 'unknown') throw new GatewayError('session_not_found')
+        return json(200, { ended: 1 }, outcome === 'ended_current' ? [clearSession()] : [])
+      },
+    },
+  }
+
+  const clearSession = () => clearCookie(names.session, settings.sessionSameSite)
+
+  /** Throws what a request hears that has no live session. */
+  const liveSession = async (exchange: Exchange) => {
+    guarded(exchange)
+    const reading = await readSession(exchange)
+    if (reading.kind !== 'live') throw sessionRefusal(reading)
+    return reading
   }
 
   const signedOut = (exchange: Exchange) => ({
@@ -256,6 +340,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       links: {
         login: loginUrl(prefix, pageOf(exchange)),
         logout: `${prefix}/logout?token=${logout.linkToken(ticket)}`,
+        sessions: `${prefix}/sessions`,
       },
     }
   }
@@ -269,7 +354,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       reading.kind === 'ended' || reading.why === 'no_record' || reading.why === 'other_process'
     return {
       location: returnTo,
-      setCookies: isOurs ? [clearCookie(names.session, settings.sessionSameSite)] : [],
+      setCookies: isOurs ? [clearSession()] : [],
     }
   }
 
@@ -343,17 +428,25 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
   return app
 }
 
-const rfc3339 = (instant: number) => `${new Date(instant).toISOString().slice(0, 19)}Z`
+const deviceAsJson = ({ handle, device, address, createdAt, lastSeenAt, current }: Device) => ({
+  handle,
+  device: device ?? null,
+  ip: address,
+  createdAt: rfc3339(createdAt),
+  lastSeenAt: rfc3339(lastSeenAt),
+  current,
+})
 
-/** A parameter that comes twice counts as malformed: no rule says which one is meant. */
-const singleValues =
-  (parameters: URLSearchParams) =>
-  (name: string): string | undefined => {
-    const values = parameters.getAll(name)
-    if (values.length > 1)
-      throw new GatewayError('request_invalid', { reason: 'parameter_duplicated' })
-    return values[0]
-  }
+/** OIDC Back-Channel Logout §2.5: a form field, there exactly once; other fields are none of ours. */
+const logoutTokenIn = async (request: Request): Promise<string> => {
+  const body = await textBody(request)
+  if (contentType(request) !== 'application/x-www-form-urlencoded')
+    throw new GatewayError('logout_token_invalid', { reason: 'content_type' })
+  const [logoutToken, ...more] = new URLSearchParams(body).getAll('logout_token')
+  if (logoutToken === undefined || logoutToken === '' || more.length > 0)
+    throw new GatewayError('logout_token_invalid', { reason: 'logout_token_not_once' })
+  return logoutToken
+}
 
 const contentType = (request: Request) =>
   (request.headers.get('content-type') ?? '').split(';', 1)[0]?.trim().toLowerCase()

@@ -1,8 +1,10 @@
-/** What the operator's probes and scrapers ask, on an address of its own: liveness, readiness, metrics. */
+/** What operators and their probes ask, on an address of its own: liveness, readiness, metrics, and the admin API. */
 
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, RequestListener } from 'node:http'
 import { asGatewayError, GatewayError } from '../../errors.ts'
+import type { Emit } from '../../events.ts'
+import type { Admin } from './admin.ts'
 import { problemReply } from './problem.ts'
 import { json, type Reply, reply, send } from './reply.ts'
 
@@ -17,6 +19,9 @@ export interface OperationsOptions {
   readonly provider: () => ProviderState
   /** Dependencies without which this replica wants no traffic. By default none: an outage hits all replicas alike. */
   readonly readiness: readonly ('store' | 'provider')[]
+  /** Undefined without an admin token: then it does not exist. */
+  readonly admin: Admin | undefined
+  readonly emit: Emit
   readonly metrics: { text(): Promise<string>; readonly contentType: string }
 }
 
@@ -24,7 +29,7 @@ const STORE_ANSWER_MS = 500
 const STORE_ANSWER_VALID_MS = 1_000
 
 export const createOperations = (options: OperationsOptions): RequestListener => {
-  const { state, provider, readiness, metrics } = options
+  const { state, provider, readiness, admin, emit, metrics } = options
   const storeState = cached(bounded(options.store))
 
   const readyz = async (): Promise<Reply> => {
@@ -46,8 +51,10 @@ export const createOperations = (options: OperationsOptions): RequestListener =>
       reply(200, [['content-type', metrics.contentType]], await metrics.text()),
   }
 
-  const answer = async (req: IncomingMessage): Promise<Reply> => {
-    const [path = ''] = (req.url ?? '').split('?', 1)
+  const answer = async (req: IncomingMessage, requestId: string): Promise<Reply> => {
+    const [path = '', query] = (req.url ?? '').split('?', 2)
+    if (admin !== undefined && path.startsWith('/admin/'))
+      return admin(req, { path, query: new URLSearchParams(query) }, requestId)
     const known = Object.hasOwn(answers, path) ? answers[path] : undefined
     if (known === undefined) throw new GatewayError('route_not_found')
     if (req.method !== 'GET' && req.method !== 'HEAD') {
@@ -58,14 +65,24 @@ export const createOperations = (options: OperationsOptions): RequestListener =>
 
   return async (req, res) => {
     const requestId = randomUUID()
-    const refused = (thrown: unknown) =>
-      problemReply(asGatewayError(thrown), {
+    const refused = (thrown: unknown) => {
+      const error = asGatewayError(thrown)
+      const { code, reason, cause } = error
+      emit({
+        type: 'request_refused',
+        requestId,
+        code,
+        ...(reason === undefined ? {} : { reason }),
+        ...(cause === undefined ? {} : { cause }),
+      })
+      return problemReply(error, {
         requestId,
         isNavigation: false,
         login: '',
         expectedOrigin: undefined,
       })
-    send(req, res, await answer(req).catch(refused), requestId)
+    }
+    send(req, res, await answer(req, requestId).catch(refused), requestId)
   }
 }
 

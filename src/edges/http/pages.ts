@@ -71,6 +71,21 @@ export const sameSitePage = (pathAndQuery: string): Reply =>
     `<h1>One moment …</h1><p><a class="action" href="${escapeHtml(pathAndQuery)}">Continue</a></p>`,
   )
 
+/** For a frame on the provider's page, which alone may show it; nobody reads it. */
+export const frontchannelPage = (issuer: string, setCookies: readonly string[]): Reply =>
+  reply(
+    200,
+    [
+      ['content-type', 'text/html; charset=utf-8'],
+      [
+        'content-security-policy',
+        `default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors ${new URL(issuer).origin}`,
+      ],
+    ],
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Signed out</title></head><body></body></html>\n',
+    setCookies,
+  )
+
 /** Fixed sentences for the few private reasons that a user can do something about. */
 const ADVICE: Readonly<Record<string, string>> = {
   cookies_not_returned:

@@ -58,7 +58,11 @@ const errorHeaders = (error: GatewayError): Reply['headers'] => {
     headers.push(['retry-after', String(error.retryAfterSeconds)])
   if (error.allow !== undefined) headers.push(['allow', error.allow.join(', ')])
   // A 401 always names a challenge (RFC 9110 §15.5.2); this scheme makes no browser ask for a password.
-  if (statusOf(error.code) === 401) headers.push(['www-authenticate', 'Cookie realm="coatcheck"'])
+  if (statusOf(error.code) === 401)
+    headers.push([
+      'www-authenticate',
+      `${error.code === 'bearer_invalid' ? 'Bearer' : 'Cookie'} realm="coatcheck"`,
+    ])
   return headers
 }
 

@@ -8,6 +8,8 @@ export interface ExpiringMap<K, V> {
   /** Adds or replaces; either is a use. */
   set(key: K, value: V, expiresAt: EpochMs): void
   delete(key: K): void
+  /** Of entries whose time is not over. */
+  keys(): K[]
   clear(): void
 }
 
@@ -57,6 +59,10 @@ export const createExpiringMap = <K, V>(options: ExpiringMapOptions): ExpiringMa
     },
     delete: (key) => {
       entries.delete(key)
+    },
+    keys: () => {
+      const now = clock.now()
+      return [...entries].flatMap(([key, { expiresAt }]) => (expiresAt > now ? [key] : []))
     },
     clear: () => entries.clear(),
   }

@@ -17,6 +17,7 @@ export const createMemoryOneTimeStore = (clock: Clock, entriesMax: number): OneT
       claims.set(name, true, after(clock.now(), toMs(ttl)))
       return true
     },
+    isClaimed: async (name) => claims.get(name) !== undefined,
     put: async (name, value, ttl) => {
       values.set(name, new Uint8Array(value), after(clock.now(), toMs(ttl)))
     },

@@ -1,15 +1,22 @@
 /** The embedded default: the stores' whole contract in one process, gone with it. */
 
 import type { RefreshLease } from '../../credential/refresh-lease.ts'
-import type { OneTimeStore, SessionStore, StoreHealth } from '../../session/session-store.ts'
+import type {
+  OneTimeStore,
+  SessionDirectory,
+  SessionStore,
+  StoreHealth,
+} from '../../session/session-store.ts'
 import type { Clock } from '../../time.ts'
 import { createMemoryOneTimeStore } from './one-time-store.ts'
 import { createMemoryRefreshLease } from './refresh-lease.ts'
+import { createMemorySessionDirectory } from './session-directory.ts'
 import { createMemorySessionStore } from './session-store.ts'
 import { createSessionTable } from './session-table.ts'
 
 export interface MemoryStores {
   readonly sessions: SessionStore
+  readonly directory: SessionDirectory
   readonly once: OneTimeStore
   readonly lease: RefreshLease
   readonly health: StoreHealth
@@ -37,6 +44,7 @@ export const createMemoryStores = (options: MemoryStoresOptions): MemoryStores =
   })
   return {
     sessions: createMemorySessionStore(table, clock),
+    directory: createMemorySessionDirectory(table, clock, sessionsMax),
     once: createMemoryOneTimeStore(clock, sessionsMax),
     lease: createMemoryRefreshLease(table, clock),
     health: { ping: async () => {} },

@@ -7,6 +7,7 @@ import type {
   CodeExchange,
   EndSessionRequest,
   ExchangeAnswer,
+  LogoutTokenAnswer,
   Provider,
   ProviderFacts,
   RefreshAnswer,
@@ -19,16 +20,16 @@ import { milliseconds, seconds, toMs } from '../../time.ts'
 import { type ClientAuthenticationMethod, clientAuthentication } from './client-authentication.ts'
 import { type Fault, faultOf } from './faults.ts'
 import {
-  IdTokenRefused,
   type IdTokenRules,
   nonceOfVerified,
   REFRESH_CLOCK_TOLERANCE_SECONDS,
   SIGN_IN_CLOCK_TOLERANCE_SECONDS,
-  SigningKeyUnknown,
   verifyIdToken,
 } from './id-token.ts'
+import { LOGOUT_CLOCK_TOLERANCE_SECONDS, verifyLogoutToken } from './logout-token.ts'
 import { discover, isLoopback, type Metadata } from './metadata.ts'
 import { RemoteCopy } from './remote-copy.ts'
+import { type SignatureRules, SigningKeyUnknown, TokenRefused } from './signed-token.ts'
 import { fetchSigningKeys, type SigningKeys } from './signing-keys.ts'
 import {
   parseTokenAnswer,
@@ -56,6 +57,8 @@ export interface OpenIdProviderOptions {
   readonly idTokenAlgorithms: readonly string[]
   /** Audiences beside this client that ID tokens may name (OIDC Core §3.1.3.7). */
   readonly trustedAudiences?: readonly string[]
+  /** `compatible` also takes logout tokens without `typ` or `exp`. */
+  readonly logoutTokens?: 'strict' | 'compatible'
   readonly clock: Clock
   /** Something for the operator; each notice is given once. */
   readonly notice: (notice: string, detail: string) => void
@@ -193,7 +196,7 @@ class OpenIdProvider implements Provider {
       )
       const { tokens, idToken } = this.#parse(granted, { sentAt, scope: exchange.scope })
       received = tokens.refreshToken
-      if (idToken === undefined) throw new IdTokenRefused('id_token_missing')
+      if (idToken === undefined) throw new TokenRefused('id_token_missing')
       const idTokenClaims = await this.#verify(idToken, deadline, {
         accessToken: tokens.accessToken,
         nonce: { kind: 'required', value: exchange.nonce },
@@ -217,7 +220,7 @@ class OpenIdProvider implements Provider {
     const deadline = within(tokenTimeout)
     if (request.issuer !== issuer) {
       // A refresh token of another provider, from before the configuration changed: not to be sent here.
-      const cause = new IdTokenRefused('iss_mismatch')
+      const cause = new TokenRefused('iss_mismatch')
       return { kind: 'identity_changed', reason: cause.reason, cause }
     }
     let metadata: Metadata
@@ -306,6 +309,24 @@ class OpenIdProvider implements Provider {
     })
   }
 
+  async verifyLogoutToken(logoutToken: string): Promise<LogoutTokenAnswer> {
+    const deadline = within(this.#options.timeout)
+    const rules = {
+      ...this.#signatureRules(),
+      clockToleranceSeconds: LOGOUT_CLOCK_TOLERANCE_SECONDS,
+      form: this.#options.logoutTokens ?? 'strict',
+    }
+    try {
+      const facts = await verifyLogoutToken(logoutToken, this.#keys, rules, deadline)
+      return { kind: 'logout', ...facts }
+    } catch (thrown) {
+      if (thrown instanceof TokenRefused)
+        return { kind: 'refused', reason: thrown.reason, cause: thrown }
+      const { reason, cause } = this.#faultOf(thrown)
+      return { kind: 'unavailable', reason, cause }
+    }
+  }
+
   async close(): Promise<void> {
     this.#closing.abort()
     await Promise.all([this.#wire.close(), this.#refreshWire.close()])
@@ -363,10 +384,13 @@ class OpenIdProvider implements Provider {
     deadline: AbortSignal,
     rules: CallRules,
   ): Promise<Claims & { readonly sub: string }> {
+    return verifyIdToken(idToken, this.#keys, { ...this.#signatureRules(), ...rules }, deadline)
+  }
+
+  #signatureRules(): Omit<SignatureRules, 'clockToleranceSeconds'> {
     const { issuer, clientId, idTokenAlgorithms: algorithms, clock } = this.#options
     const trustedAudiences = this.#options.trustedAudiences ?? []
-    const all = { ...rules, issuer, clientId, algorithms, trustedAudiences, now: clock.now() }
-    return verifyIdToken(idToken, this.#keys, all, deadline)
+    return { issuer, clientId, algorithms, trustedAudiences, now: clock.now() }
   }
 
   /**
@@ -396,7 +420,7 @@ class OpenIdProvider implements Provider {
   }
 
   #failedExchange(thrown: unknown): ExchangeAnswer {
-    if (thrown instanceof IdTokenRefused || thrown instanceof TokenAnswerRefused) {
+    if (thrown instanceof TokenRefused || thrown instanceof TokenAnswerRefused) {
       return { kind: 'refused', reason: thrown.reason, cause: thrown }
     }
     const { kind, reason, cause } = this.#faultOf(thrown)
@@ -412,7 +436,7 @@ class OpenIdProvider implements Provider {
       const { reason } = thrown
       return unavailableAnswer({ reason, retryAfter: undefined, cause: thrown }, 'unknown')
     }
-    if (thrown instanceof IdTokenRefused) {
+    if (thrown instanceof TokenRefused) {
       return { kind: 'identity_changed', reason: thrown.reason, cause: thrown }
     }
     const fault = this.#faultOf(thrown)
@@ -453,10 +477,10 @@ const normalized = (redirectUri: string): string => new URL(redirectUri).href
 
 /** OIDC Core §12.2. That `iss` and `aud` are still this provider and this client has been verified. */
 const checkSameSignIn = (request: RefreshRequest, claims: Claims): void => {
-  if (claims.sub !== request.subject) throw new IdTokenRefused('sub_mismatch')
+  if (claims.sub !== request.subject) throw new TokenRefused('sub_mismatch')
   const { auth_time: authTime } = claims
   if (authTime === undefined || request.authTime === undefined) return
-  if (authTime !== request.authTime) throw new IdTokenRefused('auth_time_mismatch')
+  if (authTime !== request.authTime) throw new TokenRefused('auth_time_mismatch')
 }
 
 const unavailable = (reason: string, { retryAfter, cause }: Fault): GatewayError =>

@@ -1,21 +1,30 @@
 /**
- * One connection to Redis or Valkey for reads and writes. It is made in the background, comes back by itself, and
- * whatever goes wrong is `store_unavailable` to the caller within a known time.
+ * The way to Redis or Valkey for reads and writes. Where its URL or certificates change while it runs, a new link is
+ * made beside the present one, which stays in use until the new one works.
  */
 
-import { Redis } from 'ioredis'
-import { GatewayError } from '../../errors.ts'
-import type { Milliseconds } from '../../time.ts'
-import { ADVICE, causeWithoutArguments, type FailureReason, failureReason } from './failure.ts'
+import type { Redis } from 'ioredis'
+import type { RedisAddress, RedisTimeouts } from './address.ts'
+import { mastersOf, type RedisClient, type RedisCommands } from './client.ts'
+import { ADVICE, type FailureReason, storeUnavailable } from './failure.ts'
 import { createKeyNames, type KeyNames } from './keys.ts'
+import { openRedisLink, type RedisLink } from './link.ts'
 
-export interface RedisConnectionOptions {
-  /** `redis://` or `rediss://`, with credentials and database number where needed. */
-  readonly url: string
+/** A value that may change while the gateway runs. */
+export interface Followed<T> {
+  readonly current: T
+  subscribe(listener: (value: T) => void): () => void
+}
+
+export interface RedisConnectionOptions extends RedisTimeouts {
+  readonly address: Followed<RedisAddress>
+  readonly tls?: {
+    readonly ca?: Followed<string> | undefined
+    readonly cert?: Followed<string> | undefined
+    readonly key?: Followed<string> | undefined
+    readonly serverName?: string | undefined
+  }
   readonly namespace: string
-  /** A command is answered within this, or fails; so is a wait for a connection that is just being made. */
-  readonly commandTimeout: Milliseconds
-  readonly connectTimeout: Milliseconds
   readonly notice: (notice: string, detail: string) => void
 }
 
@@ -25,7 +34,11 @@ export type Script = (keys: readonly string[], args: readonly ScriptArgument[]) 
 export interface RedisConnection {
   readonly keys: KeyNames
   /** Rejects with `store_unavailable` and nothing else. A write that timed out may have been applied. */
-  run<T>(command: (client: Redis) => Promise<T>): Promise<T>
+  run<T>(command: (client: RedisCommands) => Promise<T>): Promise<T>
+  /** Like `run`, once for each server that takes writes; in a Cluster there are several. */
+  runOnMasters<T>(command: (master: Redis) => Promise<T>): Promise<readonly T[]>
+  /** Like `run`, with all of those servers at once. */
+  withMasters<T>(command: (masters: readonly Redis[]) => Promise<T>): Promise<T>
   /** Defines a script on every server connected to; sent by its digest, and whole where the server lost it. */
   script(name: string, numberOfKeys: number, lua: string): Script
   /** Waits for replies that are due, no longer than one command may take. */
@@ -33,134 +46,131 @@ export interface RedisConnection {
 }
 
 const NAMESPACE = /^[\w-]{1,32}$/
-const RECONNECT_FIRST_MS = 50
-/** Short, because each replica sends one small request per try and every request of a user waits for it. */
-const RECONNECT_MAX_MS = 500
-const RETRY_AFTER_SECONDS = 1
-
-const storeUnavailable = (reason: string, cause?: unknown): GatewayError =>
-  new GatewayError('store_unavailable', {
-    reason,
-    retryAfterSeconds: RETRY_AFTER_SECONDS,
-    ...(cause === undefined ? {} : { cause }),
-  })
-
-/** What is stored was written by a release that this one does not understand. That is no "absent". */
-export const unreadableAnswer = (what: 'record' | 'lease'): GatewayError =>
-  storeUnavailable(`${what}_unreadable`)
-
-/** `connecting` is the short while in which requests wait for it; after a failed try they do not. */
-type State = 'connecting' | 'ready' | 'failed' | 'closed'
 
 export const createRedisConnection = (options: RedisConnectionOptions): RedisConnection => {
-  const { url, namespace, commandTimeout, connectTimeout, notice } = options
+  const { address, tls = {}, namespace, notice } = options
   if (!NAMESPACE.test(namespace)) throw new TypeError('a store namespace is 1 to 32 of A-Za-z0-9_-')
 
-  let state: State = 'connecting'
-  let changed = Promise.withResolvers<void>()
-  let lastFailure: FailureReason = 'not_connected'
-  let announced: FailureReason | undefined
+  const scripts = new Map<string, { readonly numberOfKeys: number; readonly lua: string }>()
+  let isClosed = false
+  let isChanging = false
+  /** What was told last, so that it is told once. */
+  let announced: string | undefined
 
-  const become = (next: State) => {
-    if (state === next || state === 'closed') return
-    state = next
-    changed.resolve()
-    changed = Promise.withResolvers()
+  const announce = (name: string, detail: string) => {
+    if (isClosed || announced === name + detail) return
+    announced = name + detail
+    notice(name, detail)
   }
 
-  const client = new Redis(url, {
-    connectionName: 'coatcheck',
-    commandTimeout,
-    connectTimeout,
-    disconnectTimeout: commandTimeout,
-    // A black-holed connection stays open for minutes unless something notices that no reply comes.
-    socketTimeout: commandTimeout * 4,
-    // Nothing is queued or sent a second time: a command whose reply was lost may have been applied, and one whose
-    // caller has gone must not be applied later.
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-    // INFO is refused to restricted users; a server that still loads answers LOADING to commands instead.
-    enableReadyCheck: false,
-    // After a failover the former master answers READONLY: the name may already lead to the new one.
-    reconnectOnError: (error) => failureReason(error) === 'read_only',
-    retryStrategy: (times) =>
-      Math.min(RECONNECT_FIRST_MS * 2 ** (times - 1), RECONNECT_MAX_MS) * (0.5 + Math.random() / 2),
-  })
-
-  const fail = (reason: FailureReason) => {
-    lastFailure = reason
-    become('failed')
-    if (announced === reason || state === 'closed') return
-    announced = reason
-    notice('store_unreachable', ADVICE[reason])
+  const open = (): RedisLink => {
+    const link = openRedisLink({
+      address: address.current,
+      tls: {
+        ca: tls.ca?.current,
+        cert: tls.cert?.current,
+        key: tls.key?.current,
+        serverName: tls.serverName,
+      },
+      commandTimeout: options.commandTimeout,
+      connectTimeout: options.connectTimeout,
+      onReady: () => onReady(link),
+      onFailed: (reason) => onFailed(link, reason),
+    })
+    for (const [name, script] of scripts) link.client.defineCommand(name, script)
+    return link
   }
 
-  client.on('ready', () => {
-    become('ready')
-    lastFailure = 'connection_lost'
+  const onReady = (link: RedisLink) => {
+    if (link === successor) succeed()
     if (announced !== undefined) notice('store_reachable', 'The session store answers again.')
     announced = undefined
-    void warnOfEviction(client, notice)
-  })
-  client.on('error', (error: unknown) => {
-    if (state === 'ready') lastFailure = failureReason(error)
-    else fail(failureReason(error))
-  })
-  client.on('close', () => {
-    if (state === 'ready') become('connecting')
-    else fail(lastFailure)
-  })
-  client.on('end', () => {
-    // The client gives up for good where not even a socket could be made. Nothing restarts it but this.
-    if (state !== 'closed')
-      setTimeout(() => client.connect().catch(() => {}), RECONNECT_MAX_MS).unref()
-  })
-
-  const whenReady = async () => {
-    if (state === 'connecting') {
-      const late = Promise.withResolvers<void>()
-      const timer = setTimeout(late.resolve, commandTimeout)
-      await Promise.race([changed.promise, late.promise])
-      clearTimeout(timer)
-    }
-    if (state !== 'ready') throw storeUnavailable(lastFailure)
+    void warnOfEviction(link.client, notice)
   }
 
-  const run = async <T>(command: (client: Redis) => Promise<T>): Promise<T> => {
-    if (state !== 'ready') await whenReady()
-    try {
-      return await command(client)
-    } catch (thrown) {
-      throw storeUnavailable(failureReason(thrown), causeWithoutArguments(thrown))
-    }
+  const onFailed = (link: RedisLink, reason: FailureReason) => {
+    if (link === successor)
+      announce(
+        'store_change_failed',
+        `The changed settings of Redis lead to no connection; the former stay in use. ${ADVICE[reason]}`,
+      )
+    else if (successor === undefined) announce('store_unreachable', ADVICE[reason])
+    // Neither works: the changed settings are what the operator wants.
+    else succeed()
   }
+
+  /** The successor takes over; calls under way keep the former link until their replies came. */
+  const succeed = () => {
+    if (successor === undefined) return
+    const former = current
+    current = successor
+    successor = undefined
+    void former.close()
+  }
+
+  /** A certificate and its key change one after the other: what changes in one step is one change. */
+  const change = () => {
+    if (isChanging) return
+    isChanging = true
+    queueMicrotask(() => {
+      isChanging = false
+      if (isClosed) return
+      void successor?.close()
+      successor = open()
+      if (!current.isReady()) succeed()
+    })
+  }
+
+  let successor: RedisLink | undefined
+  let current = open()
+  const unsubscribe = [address, tls.ca, tls.cert, tls.key].map((followed) =>
+    followed?.subscribe(change),
+  )
+
+  const withMasters: RedisConnection['withMasters'] = (command) =>
+    current.run((client) => {
+      const masters = mastersOf(client)
+      if (masters.length === 0) throw storeUnavailable('cluster_down')
+      return command(masters)
+    })
 
   return {
     keys: createKeyNames(namespace),
-    run,
+    run: (command) => current.run(command),
+
+    runOnMasters: (command) => withMasters((masters) => Promise.all(masters.map(command))),
+    withMasters,
 
     script: (name, numberOfKeys, lua) => {
-      client.defineCommand(name, { numberOfKeys, lua })
-      const call: (...of: ScriptArgument[]) => Promise<unknown> = Reflect.get(client, name)
-      return (keys, args) => run((connected) => call.apply(connected, [...keys, ...args]))
+      scripts.set(name, { numberOfKeys, lua })
+      for (const link of [current, successor])
+        link?.client.defineCommand(name, { numberOfKeys, lua })
+      return (keys, args) =>
+        current.run((client) => {
+          const call: (...of: ScriptArgument[]) => Promise<unknown> = Reflect.get(client, name)
+          return call.apply(client, [...keys, ...args])
+        })
     },
 
     close: async () => {
-      become('closed')
-      await client.quit().catch(() => client.disconnect())
+      isClosed = true
+      for (const leave of unsubscribe) leave?.()
+      await Promise.all([current.close(), successor?.close()])
     },
   }
 }
 
 /** A store that may evict sessions signs users out at random: the operator should know before they do. */
 const warnOfEviction = async (
-  client: Redis,
+  client: RedisClient,
   notice: RedisConnectionOptions['notice'],
 ): Promise<void> => {
   // Restricted users may not ask; then there is nothing to say.
-  const memory = await client.info('memory').catch(() => '')
-  const policy = /^maxmemory_policy:(\S+)/m.exec(memory)?.[1]
-  if (policy !== undefined && policy !== 'noeviction')
-    notice('store_may_evict', `Set maxmemory-policy noeviction in Redis; it is ${policy}.`)
+  const answers = await Promise.all(
+    mastersOf(client).map((master) => master.info('memory').catch(() => '')),
+  )
+  const policies = answers.map((memory) => /^maxmemory_policy:(\S+)/m.exec(memory)?.[1])
+  const evicting = policies.find((policy) => policy !== undefined && policy !== 'noeviction')
+  if (evicting !== undefined)
+    notice('store_may_evict', `Set maxmemory-policy noeviction in Redis; it is ${evicting}.`)
 }

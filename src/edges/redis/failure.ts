@@ -1,5 +1,7 @@
 /** What went wrong with Redis, as one stable word for log and metric. The client's errors stop here. */
 
+import { GatewayError } from '../../errors.ts'
+
 /** For each reason, what the operator should look at. */
 export const ADVICE = {
   not_connected: 'There is no connection to Redis yet.',
@@ -9,7 +11,7 @@ export const ADVICE = {
   connection_lost: 'Redis closed the connection.',
   timeout: 'Redis accepts connections and does not answer in time.',
   tls_failed:
-    'The TLS handshake with Redis failed; check rediss:// and the certificate authorities.',
+    'The TLS handshake with Redis failed; check rediss://, its certificate authorities, and the certificate and key of the gateway.',
   authentication_refused: 'Redis refuses the user name or password of the Redis URL.',
   permission_refused: 'The Redis user may not run the commands or touch the keys that are needed.',
   loading: 'Redis is loading its data.',
@@ -17,6 +19,7 @@ export const ADVICE = {
   out_of_memory: 'Redis has reached maxmemory and takes no writes.',
   persistence_failed: 'Redis cannot persist its data and takes no writes.',
   cluster_down: 'The Redis cluster has no master for the key.',
+  master_unknown: 'The Sentinels know no master by the name in the Redis URL.',
   too_many_clients: 'Redis takes no more connections; raise its maxclients.',
   command_refused: 'Redis refused a command; version 6.2 or later is needed.',
 } as const satisfies Record<string, string>
@@ -28,6 +31,7 @@ const BY_REPLY: Readonly<Record<string, FailureReason>> = {
   NOAUTH: 'authentication_refused',
   WRONGPASS: 'authentication_refused',
   NOPERM: 'permission_refused',
+  "The user executing the script can't": 'permission_refused',
   LOADING: 'loading',
   READONLY: 'read_only',
   MASTERDOWN: 'read_only',
@@ -49,17 +53,32 @@ const BY_SYSTEM_CODE: Readonly<Record<string, FailureReason>> = {
   ENETUNREACH: 'connect_timeout',
 }
 
-/** The client gives its own errors no code: a timeout is known by its text alone (observed, ioredis 6.0). */
+/** The client gives its own errors no code: these are known by their texts alone (observed, ioredis 6.0). */
 const TIMED_OUT = /^(Command timed out|Socket timeout)/
+const REDIRECTED = /^Too many Cluster redirections/
+
+/** A Sentinel answered, and monitors no such master. */
+export class UnknownMaster extends Error {
+  constructor() {
+    super('the Sentinel knows no such master')
+    this.name = 'UnknownMaster'
+  }
+}
 
 export const failureReason = (thrown: unknown): FailureReason => {
   if (!(thrown instanceof Error)) return 'connection_lost'
+  if (thrown instanceof UnknownMaster) return 'master_unknown'
+  // Of a Cluster none of whose nodes could be asked; the last of them says why.
+  if ('lastNodeError' in thrown && thrown.lastNodeError instanceof Error)
+    return failureReason(thrown.lastNodeError)
   if (thrown.name === 'ReplyError')
     return BY_REPLY[KNOWN_REPLY.exec(thrown.message)?.[0] ?? ''] ?? 'command_refused'
   const code = 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : ''
-  if (/^(ERR_TLS|ERR_SSL|EPROTO|CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO)/.test(code))
+  if (/^(ERR_TLS|ERR_SSL|ERR_OSSL|EPROTO|CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO)/.test(code))
     return 'tls_failed'
-  return BY_SYSTEM_CODE[code] ?? (TIMED_OUT.test(thrown.message) ? 'timeout' : 'connection_lost')
+  if (TIMED_OUT.test(thrown.message)) return 'timeout'
+  if (REDIRECTED.test(thrown.message)) return 'cluster_down'
+  return BY_SYSTEM_CODE[code] ?? 'connection_lost'
 }
 
 /**
@@ -71,3 +90,16 @@ export const causeWithoutArguments = (thrown: unknown): Error => {
   const [clause = ''] = thrown.message.split(',', 1)
   return new Error(`${thrown.name}: ${clause.slice(0, 120)}`)
 }
+
+const RETRY_AFTER_SECONDS = 1
+
+export const storeUnavailable = (reason: string, cause?: unknown): GatewayError =>
+  new GatewayError('store_unavailable', {
+    reason,
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
+    ...(cause === undefined ? {} : { cause }),
+  })
+
+/** What is stored was written by a release that this one does not understand. That is no "absent". */
+export const unreadableAnswer = (what: 'record' | 'lease'): GatewayError =>
+  storeUnavailable(`${what}_unreadable`)

@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import type { SessionDigest } from '../../session/session.ts'
+import type { SessionIndex } from '../../session/session-index.ts'
 
 /**
  * Eight characters that two deployments on one Redis do not share, unless they are one: same issuer, same client.
@@ -25,9 +26,17 @@ export interface KeyNames {
   /** The two that every proxied request reads. */
   record(digest: SessionDigest): string
   idle(digest: SessionDigest): string
+  /** An index and its mark share a tag of their own. */
+  index(index: SessionIndex): string
+  mark(index: SessionIndex): string
+  /** Pattern of every record and tombstone, and the way back from such a key; undefined for any other. */
+  readonly everyRecord: string
+  digestOf(recordKey: string): SessionDigest | undefined
   claim(name: string): string
   value(name: string): string
 }
+
+const RECORD_TAG = /:s:\{([\w-]{43})\}$/
 
 export const createKeyNames = (namespace: string): KeyNames => {
   const prefix = `cc:${namespace}:`
@@ -46,6 +55,13 @@ export const createKeyNames = (namespace: string): KeyNames => {
     }),
     record,
     idle,
+    index: (index) => `${prefix}i:{${index}}`,
+    mark: (index) => `${prefix}i:{${index}}:b`,
+    everyRecord: `${prefix}s:*`,
+    digestOf: (key) => {
+      const [, digest] = RECORD_TAG.exec(key) ?? []
+      return digest === undefined ? undefined : (digest as SessionDigest)
+    },
     claim: (name) => `${prefix}c:${name}`,
     value: (name) => `${prefix}o:${name}`,
   }

@@ -10,6 +10,8 @@ export const createRedisOneTimeStore = ({ keys, run }: RedisConnection): OneTime
   claim: async (name, ttl) =>
     (await run((client) => client.set(keys.claim(name), '1', 'PX', wholeMs(ttl), 'NX'))) === 'OK',
 
+  isClaimed: async (name) => (await run((client) => client.exists(keys.claim(name)))) > 0,
+
   put: async (name, value, ttl) => {
     await run((client) => client.set(keys.value(name), Buffer.from(value), 'PX', wholeMs(ttl)))
   },

@@ -3,7 +3,8 @@
 import type { LeaseAnswer, RefreshLease } from '../../credential/refresh-lease.ts'
 import type { SessionDigest } from '../../session/session.ts'
 import { type Milliseconds, milliseconds } from '../../time.ts'
-import { type RedisConnection, unreadableAnswer } from './connection.ts'
+import type { RedisConnection } from './connection.ts'
+import { unreadableAnswer } from './failure.ts'
 import { READ_STORED_LUA } from './stored-form.ts'
 
 // An attempt is `<generation> <owner> <attemptId> <1 when an earlier one was never resolved, else 0>`. Its time to

@@ -7,7 +7,8 @@ import {
   WRITTEN_ATTEMPT_LIFE_MS,
 } from '../../session/session-store.ts'
 import { type EpochMs, epochMs } from '../../time.ts'
-import { type RedisConnection, unreadableAnswer } from './connection.ts'
+import type { RedisConnection } from './connection.ts'
+import { unreadableAnswer } from './failure.ts'
 import { READ_STORED_LUA, readStored, WRITE_TOMBSTONE_LUA, writeRecord } from './stored-form.ts'
 
 const CREATE = `${READ_STORED_LUA}

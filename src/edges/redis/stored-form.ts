@@ -50,7 +50,7 @@ export const readStored = (value: Buffer): StoredForm | undefined => {
 }
 
 /** During a rolling deploy a newer release may end sessions for reasons that this one has no name for. */
-const knownReason = (reason: string | undefined): EndReason =>
+export const knownReason = (reason: string | undefined): EndReason =>
   END_REASONS.find((known) => known === reason) ?? 'logout'
 
 /**

@@ -1,14 +1,21 @@
 /** The shared stores: sessions, claims and leases on one Redis, for any number of replicas. */
 
 import type { RefreshLease } from '../../credential/refresh-lease.ts'
-import type { OneTimeStore, SessionStore, StoreHealth } from '../../session/session-store.ts'
+import type {
+  OneTimeStore,
+  SessionDirectory,
+  SessionStore,
+  StoreHealth,
+} from '../../session/session-store.ts'
 import { createRedisConnection, type RedisConnectionOptions } from './connection.ts'
 import { createRedisOneTimeStore } from './one-time-store.ts'
 import { createRedisRefreshLease } from './refresh-lease.ts'
+import { createRedisSessionDirectory } from './session-directory.ts'
 import { createRedisSessionStore } from './session-store.ts'
 
 export interface RedisStores {
   readonly sessions: SessionStore
+  readonly directory: SessionDirectory
   readonly once: OneTimeStore
   readonly lease: RefreshLease
   readonly health: StoreHealth
@@ -20,11 +27,12 @@ export const createRedisStores = (options: RedisConnectionOptions): RedisStores 
   const connection = createRedisConnection(options)
   return {
     sessions: createRedisSessionStore(connection),
+    directory: createRedisSessionDirectory(connection),
     once: createRedisOneTimeStore(connection),
     lease: createRedisRefreshLease(connection),
     health: {
       ping: async () => {
-        await connection.run((client) => client.ping())
+        await connection.runOnMasters((master) => master.ping())
       },
     },
     close: connection.close,

@@ -64,6 +64,8 @@ const levelOf = (event: GatewayEvent): LogLevel => {
     case 'login_succeeded':
     case 'login_restarted':
     case 'session_ended':
+    case 'logout_received':
+    case 'sessions_administered':
       return 'info'
     case 'login_failed':
     case 'sign_in_refused':

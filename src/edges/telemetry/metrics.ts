@@ -94,7 +94,7 @@ export const createMetrics = (): Metrics => {
         logins.inc({ outcome: 'restarted', reason: bounded(event.reason) })
         break
       case 'sign_in_refused':
-        logins.inc({ outcome: 'refused', reason: '' })
+        logins.inc({ outcome: 'refused', reason: event.reason })
         break
       case 'session_ended':
         sessionsEnded.inc({ reason: event.reason })
@@ -109,6 +109,8 @@ export const createMetrics = (): Metrics => {
       case 'request_refused':
         refused.inc({ code: event.code, reason: bounded(event.reason) })
         break
+      case 'logout_received':
+      case 'sessions_administered':
       case 'operator_notice':
         break
     }

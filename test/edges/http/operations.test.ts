@@ -13,6 +13,8 @@ const start = async (options: Partial<OperationsOptions> = {}): Promise<string> 
       store: async () => 'ok',
       provider: () => 'ok',
       readiness: [],
+      admin: undefined,
+      emit: () => {},
       metrics: { text: async () => 'a_metric 1\n', contentType: 'text/plain; version=0.0.4' },
       ...options,
     }),

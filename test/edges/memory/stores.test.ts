@@ -5,6 +5,7 @@ import { createMemoryStores } from '../../../src/edges/memory/stores.ts'
 import { epochMs, milliseconds, seconds } from '../../../src/time.ts'
 import { oneTimeStoreContract } from '../../contract/one-time-store.contract.ts'
 import { refreshLeaseContract } from '../../contract/refresh-lease.contract.ts'
+import { sessionDirectoryContract } from '../../contract/session-directory.contract.ts'
 import {
   HOUR_MS,
   newAttemptId,
@@ -17,7 +18,7 @@ import { createFakeClock } from '../../support/fake-clock.ts'
 
 const make = async (): Promise<StoreRig> => {
   const clock = createFakeClock()
-  const stores = createMemoryStores({ clock, sessionsMax: 1_000 })
+  const stores = createMemoryStores({ clock, sessionsMax: 5_000 })
   return {
     gateways: [stores, stores],
     now: clock.now,
@@ -27,6 +28,7 @@ const make = async (): Promise<StoreRig> => {
 }
 
 sessionStoreContract('memory', { make })
+sessionDirectoryContract('memory', { make })
 refreshLeaseContract('memory', { make })
 oneTimeStoreContract('memory', { make })
 

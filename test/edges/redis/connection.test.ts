@@ -2,77 +2,21 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { Redis } from 'ioredis'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createRedisStores, type RedisStores } from '../../../src/edges/redis/stores.ts'
-import { GatewayError } from '../../../src/errors.ts'
-import { epochMs, milliseconds, seconds, systemClock } from '../../../src/time.ts'
-import {
-  HOUR_MS,
-  newAttemptId,
-  newDigest,
-  newRecord,
-} from '../../contract/session-store.contract.ts'
+import { describe, expect, it } from 'vitest'
+import { seconds, systemClock } from '../../../src/time.ts'
+import { newAttemptId, newDigest } from '../../contract/session-store.contract.ts'
 import { freePort } from '../../support/free-port.ts'
-import { type RedisServer, startRedis } from '../../support/redis.ts'
 import { waitFor } from '../../support/wait.ts'
-
-const COMMAND_TIMEOUT_MS = 250
-/** A busy machine adds to every wait; a wait without a limit is far above this. */
-const SLACK_MS = 1_500
-
-let toClose: (() => Promise<unknown>)[] = []
-beforeEach(() => {
-  toClose = []
-})
-afterEach(async () => {
-  for (const close of toClose.toReversed()) await close()
-})
-
-const start = async (...of: Parameters<typeof startRedis>): Promise<RedisServer> => {
-  const server = await startRedis(...of)
-  toClose.push(server.close)
-  return server
-}
-
-const connect = (url: string, namespace = 'test0001') => {
-  const notices: (readonly [string, string])[] = []
-  const stores = createRedisStores({
-    url,
-    namespace,
-    commandTimeout: milliseconds(COMMAND_TIMEOUT_MS),
-    connectTimeout: milliseconds(1_000),
-    notice: (...notice) => notices.push(notice),
-  })
-  toClose.push(stores.close)
-  return { ...stores, notices }
-}
-
-const connectPlainly = (url: string): Redis => {
-  const client = new Redis(url)
-  // Some tests take the server away; the client then reports it for as long as it is gone.
-  client.on('error', () => {})
-  toClose.push(async () => client.disconnect())
-  return client
-}
-
-const refusal = async (call: Promise<unknown>): Promise<GatewayError> => {
-  const thrown = await call.then(
-    () => undefined,
-    (error: unknown) => error,
-  )
-  if (thrown instanceof GatewayError) return thrown
-  throw new Error('the call did not fail as it should', { cause: thrown })
-}
-
-const works = async ({ sessions, health }: RedisStores): Promise<true> => {
-  await health.ping()
-  expect(await sessions.load(newDigest())).toEqual({ kind: 'absent' })
-  return true
-}
-
-const oneHourRecord = (generation = 0) =>
-  newRecord(epochMs(systemClock.now() + HOUR_MS), generation)
+import {
+  COMMAND_TIMEOUT_MS,
+  connect,
+  connectPlainly,
+  oneHourRecord,
+  refusal,
+  SLACK_MS,
+  start,
+  works,
+} from './connected.ts'
 
 describe('a Redis that does not answer', () => {
   it('is store_unavailable within the timeout, and works again once it goes on', async () => {
@@ -240,19 +184,6 @@ describe('a Redis that refuses', () => {
     expect(error).toMatchObject({ code: 'store_unavailable', reason: 'permission_refused' })
   })
 
-  it('a user with just these rights nothing that the stores need', async () => {
-    const server = await start()
-    const client = connectPlainly(server.url)
-    const rights = ['~cc:*', '+@read', '+@write', '+@connection', '+@scripting', '-@dangerous']
-    await client.acl('SETUSER', 'gateway', 'on', '>works', ...rights)
-    const stores = connect(`redis://gateway:works@127.0.0.1:${server.port}`)
-    const digest = newDigest()
-    await works(stores)
-    await stores.sessions.create(digest, oneHourRecord(), systemClock.now())
-    expect(await stores.sessions.end(digest, 'logout', systemClock.now())).toBe('ended')
-    expect(stores.notices).toEqual([])
-  })
-
   it('writes for lack of memory says so, and still reads', async () => {
     const server = await start()
     const client = connectPlainly(server.url)
@@ -323,7 +254,10 @@ describe('a Redis that works', () => {
 
   it('keeps deployments of two namespaces apart', async () => {
     const server = await start()
-    const [ours, theirs] = [connect(server.url, 'ours'), connect(server.url, 'theirs')]
+    const [ours, theirs] = [
+      connect(server.url, { namespace: 'ours' }),
+      connect(server.url, { namespace: 'theirs' }),
+    ]
     const digest = newDigest()
     await ours.sessions.create(digest, oneHourRecord(), systemClock.now())
     expect(await theirs.sessions.load(digest)).toEqual({ kind: 'absent' })

@@ -2,7 +2,11 @@
 
 import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
-import { causeWithoutArguments, failureReason } from '../../../src/edges/redis/failure.ts'
+import {
+  causeWithoutArguments,
+  failureReason,
+  UnknownMaster,
+} from '../../../src/edges/redis/failure.ts'
 
 const systemError = (code: string) => Object.assign(new Error(`connect ${code}`), { code })
 const reply = (message: string) => Object.assign(new Error(message), { name: 'ReplyError' })
@@ -24,6 +28,10 @@ describe('the reason of a failure', () => {
     ],
     [reply('NOAUTH Authentication required.'), 'authentication_refused'],
     [reply("NOPERM this user has no permissions to run the 'eval' command"), 'permission_refused'],
+    [
+      reply("ERR The user executing the script can't run this command or subcommand script: 1"),
+      'permission_refused',
+    ],
     [reply('LOADING Redis is loading the dataset in memory'), 'loading'],
     [reply("READONLY You can't write against a read only replica."), 'read_only'],
     [reply("OOM command not allowed when used memory > 'maxmemory'."), 'out_of_memory'],
@@ -35,6 +43,15 @@ describe('the reason of a failure', () => {
     [reply('CLUSTERDOWN Hash slot not served'), 'cluster_down'],
     [reply('ERR max number of clients reached'), 'too_many_clients'],
     [reply('ERR syntax error'), 'command_refused'],
+    [systemError('ERR_OSSL_X509_KEY_VALUES_MISMATCH'), 'tls_failed'],
+    [new UnknownMaster(), 'master_unknown'],
+    [new Error('Too many Cluster redirections. Last error: MOVED 1 10.0.0.1:6379'), 'cluster_down'],
+    [
+      Object.assign(new Error('Failed to refresh slots cache.'), {
+        lastNodeError: reply('NOAUTH Authentication required.'),
+      }),
+      'authentication_refused',
+    ],
     ['thrown text', 'connection_lost'],
   ])('%s is %s', (thrown, reason) => {
     expect(failureReason(thrown)).toBe(reason)

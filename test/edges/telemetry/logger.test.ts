@@ -29,7 +29,7 @@ describe('one line per event', () => {
     [{ type: 'login_succeeded', requestId: 'r', session: 'abcdefghijkl' }, 'info'],
     [{ type: 'login_failed', requestId: 'r', reason: 'nonce_mismatch' }, 'warn'],
     [{ type: 'login_restarted', requestId: 'r', reason: 'no_transaction' }, 'info'],
-    [{ type: 'sign_in_refused', requestId: 'r' }, 'warn'],
+    [{ type: 'sign_in_refused', requestId: 'r', reason: 'requirements' }, 'warn'],
     [{ type: 'session_ended', session: 'abcdefghijkl', reason: 'idle' }, 'info'],
     [{ type: 'token_refreshed', session: 's', outcome: 'refreshed', durationMs: 12 }, 'info'],
     [{ type: 'token_refreshed', session: 's', outcome: 'superseded', durationMs: 1 }, 'debug'],
@@ -71,7 +71,7 @@ describe('one line per event', () => {
     const log = logTo('warn')
     log.logger.emit({ type: 'login_succeeded', requestId: 'r', session: 's' })
     expect(log.lines).toEqual([])
-    log.logger.emit({ type: 'sign_in_refused', requestId: 'r' })
+    log.logger.emit({ type: 'sign_in_refused', requestId: 'r', reason: 'requirements' })
     expect(log.lines).toHaveLength(1)
   })
 

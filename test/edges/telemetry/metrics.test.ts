@@ -29,8 +29,8 @@ describe('events', () => {
       ['coatcheck_logins_total{outcome="restarted",reason="no_transaction"} 1'],
     ],
     [
-      { type: 'sign_in_refused', requestId: 'r' },
-      ['coatcheck_logins_total{outcome="refused",reason=""} 1'],
+      { type: 'sign_in_refused', requestId: 'r', reason: 'requirements' },
+      ['coatcheck_logins_total{outcome="refused",reason="requirements"} 1'],
     ],
     ...END_REASONS.map(
       (reason) =>
@@ -55,6 +55,8 @@ describe('events', () => {
       { type: 'request_refused', requestId: 'r', code: 'csrf_rejected', reason: 'origin' },
       ['coatcheck_refused_total{code="csrf_rejected",reason="origin"} 1'],
     ],
+    [{ type: 'logout_received', requestId: 'r', channel: 'back', ended: 2 }, []],
+    [{ type: 'sessions_administered', requestId: 'r', by: 'all', ended: 2 }, []],
     [{ type: 'operator_notice', notice: 'n', detail: 'd' }, []],
   ]
 

@@ -9,9 +9,9 @@ import type { UpstreamDispatchOptions } from '../../../src/edges/upstream/dispat
 import { createUpstreamDispatch } from '../../../src/edges/upstream/dispatcher.ts'
 import { milliseconds } from '../../../src/time.ts'
 import type { UpstreamObserver, UpstreamRequest } from '../../../src/upstream/forward.ts'
+import { selfSigned } from '../../support/certificates.ts'
 import { waitFor, within } from '../../support/wait.ts'
 import { startRawUpstream } from './raw-sockets.ts'
-import { selfSigned } from './self-signed.ts'
 
 const cleanups: (() => Promise<void>)[] = []
 afterEach(async () => {

@@ -11,9 +11,9 @@ import {
   type UpgradeResult,
 } from '../../../src/edges/upstream/upgrade.ts'
 import { GatewayError } from '../../../src/errors.ts'
+import { selfSigned } from '../../support/certificates.ts'
 import { waitFor, within } from '../../support/wait.ts'
 import { rawClient, rawExchange, startRawUpstream } from './raw-sockets.ts'
-import { selfSigned } from './self-signed.ts'
 
 const closers: (() => unknown)[] = []
 afterEach(async () => {

@@ -267,7 +267,7 @@ describe('variables', () => {
     ['COATCHECK_SESSION_IDEL', 'COATCHECK_SESSION_IDLE'],
     ['COATCHECK_ROUTES', 'COATCHECK_'],
     ['COATCHECK_CONFIG_FILE', 'COATCHECK_CONFIG'],
-    ['COATCHECK_ADMIN_TOKEN', 'COATCHECK_'],
+    ['COATCHECK_ADMIN_TOKENS', 'COATCHECK_ADMIN_TOKEN'],
     ['COATCHECK_', 'COATCHECK_'],
   ])('%s is unknown, and the nearest is named', (variable, near) => {
     expect(problemsOf(() => load({ [variable]: 'x' }))).toEqual([

@@ -8,6 +8,7 @@ import type { Config } from '../../../src/config/config.ts'
 import { type LoadOptions, loadConfig } from '../../../src/config/load.ts'
 import { ConfigError, type Problem } from '../../../src/config/problems.ts'
 
+export const ADMIN_TOKEN = 'qT7.x~3+Vb/9Lr_2-Kd8Zw1Ny6Hc4Sf0'
 export const RING_SECRET = 'Wn8vPq2ZbT5xRk7LmC4dHs9Yg3JfAe6U'
 export const OTHER_SECRET = 'qX7mB2kZ9vN4cT8wR5yL3pD6gH1jF0sA'
 

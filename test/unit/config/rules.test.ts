@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import { loadConfig } from '../../../src/config/load.ts'
 import {
+  ADMIN_TOKEN,
   emptyDirectory,
   load,
   loadYaml,
@@ -38,6 +39,19 @@ const BROKEN: readonly (readonly [string, Env, string, string])[] = [
     { COATCHECK_LISTEN: '0.0.0.0:9090' },
     '',
     'operations.listen',
+  ],
+  ['an admin token in the ring', { COATCHECK_ADMIN_TOKEN: RING_SECRET }, '', 'admin.token'],
+  [
+    'an admin token that is the client secret',
+    { COATCHECK_ADMIN_TOKEN: ADMIN_TOKEN, COATCHECK_CLIENT_SECRET: ADMIN_TOKEN },
+    '',
+    'admin.token',
+  ],
+  [
+    'an admin token without a listener',
+    { COATCHECK_ADMIN_TOKEN: ADMIN_TOKEN, COATCHECK_OPERATIONS_LISTEN: 'off' },
+    '',
+    'admin.token',
   ],
   ['the client secret in the ring', { COATCHECK_CLIENT_SECRET: RING_SECRET }, '', 'secret'],
   ['an app in two places', {}, 'spa: { directory: /, upstream: "http://x" }', 'spa.directory'],

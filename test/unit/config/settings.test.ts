@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Config } from '../../../src/config/config.ts'
 import { SETTINGS, variableOf } from '../../../src/config/settings.ts'
-import { load, OTHER_SECRET, problemsOf, RING_SECRET } from './minimal.ts'
+import { ADMIN_TOKEN, load, OTHER_SECRET, problemsOf, RING_SECRET } from './minimal.ts'
 
 interface Row {
   readonly setting: string
@@ -111,6 +111,23 @@ const ROWS: readonly Row[] = [
       `${RING_SECRET},${RING_SECRET}`,
       ',',
       Array.from({ length: 11 }, (_, i) => `${RING_SECRET}${i}`).join(),
+    ],
+  },
+  {
+    setting: 'admin.token',
+    read: ({ admin }) => admin.token?.current,
+    accepted: [
+      [ADMIN_TOKEN, [ADMIN_TOKEN]],
+      [`${ADMIN_TOKEN}==,\n${ADMIN_TOKEN}`, [`${ADMIN_TOKEN}==`, ADMIN_TOKEN]],
+    ],
+    refused: [
+      ADMIN_TOKEN.slice(1),
+      `${ADMIN_TOKEN} x`,
+      `${ADMIN_TOKEN}é`,
+      `${ADMIN_TOKEN}=x`,
+      `${ADMIN_TOKEN},${ADMIN_TOKEN}`,
+      [1, 2, 3].map((count) => `${ADMIN_TOKEN}${count}`).join(),
+      ',',
     ],
   },
   {
@@ -321,6 +338,15 @@ const ROWS: readonly Row[] = [
     refused: ['none', 'nOnE', 'HS256', 'RS256,HS256', 'RS1', 'rs256', ','],
   },
   {
+    setting: 'provider.logoutTokens',
+    read: ({ provider }) => provider.logoutTokens,
+    accepted: [
+      ['strict', 'strict'],
+      ['compatible', 'compatible'],
+    ],
+    refused: ['lenient', 'true'],
+  },
+  {
     setting: 'provider.trustedAudiences',
     read: ({ provider }) => provider.trustedAudiences,
     accepted: [['project-1,project-2', ['project-1', 'project-2']]],
@@ -396,6 +422,24 @@ const ROWS: readonly Row[] = [
     refused: ['none', 'None', 'Strict'],
   },
   {
+    setting: 'session.maxPerUser',
+    read: ({ session }) => session.maxPerUser,
+    accepted: [
+      ['1', 1],
+      ['1000', 1000],
+    ],
+    refused: ['0', '1001', '-1', '1.5', 'many'],
+  },
+  {
+    setting: 'session.beyondMax',
+    read: ({ session }) => session.beyondMax,
+    accepted: [
+      ['evict-oldest', 'evict-oldest'],
+      ['deny', 'deny'],
+    ],
+    refused: ['evict', 'true'],
+  },
+  {
     setting: 'session.memoryMax',
     read: ({ session }) => session.memoryMax,
     accepted: [['50', 50]],
@@ -444,8 +488,75 @@ const ROWS: readonly Row[] = [
     setting: 'redis.url',
     read: ({ redis }) => redis.url?.current,
     accepted: [
-      ['redis://127.0.0.1:6379', 'redis://127.0.0.1:6379'],
-      ['rediss://user:p%40ss@redis.example.com/3', 'rediss://user:p%40ss@redis.example.com/3'],
+      [
+        'redis://127.0.0.1:6379',
+        {
+          kind: 'standalone',
+          tls: false,
+          hosts: [{ host: '127.0.0.1', port: 6379 }],
+          login: undefined,
+          database: 0,
+        },
+      ],
+      [
+        'rediss://user:p%40ss@Redis.example.com/3',
+        {
+          kind: 'standalone',
+          tls: true,
+          hosts: [{ host: 'redis.example.com', port: 6379 }],
+          login: { username: 'user', password: 'p@ss' },
+          database: 3,
+        },
+      ],
+      [
+        'redis://:pa:ss=+@[::1]/',
+        {
+          kind: 'standalone',
+          tls: false,
+          hosts: [{ host: '::1', port: 6379 }],
+          login: { username: undefined, password: 'pa:ss=+' },
+          database: 0,
+        },
+      ],
+      [
+        'redis+sentinel://one,two:26380/shop-master',
+        {
+          kind: 'sentinel',
+          tls: false,
+          hosts: [
+            { host: 'one', port: 26379 },
+            { host: 'two', port: 26380 },
+          ],
+          login: undefined,
+          masterName: 'shop-master',
+          database: 0,
+          sentinelLogin: undefined,
+        },
+      ],
+      [
+        'rediss+sentinel://u:p@[::1]:26380/m/2?sentinelUsername=watch&sentinelPassword=p%26w',
+        {
+          kind: 'sentinel',
+          tls: true,
+          hosts: [{ host: '::1', port: 26380 }],
+          login: { username: 'u', password: 'p' },
+          masterName: 'm',
+          database: 2,
+          sentinelLogin: { username: 'watch', password: 'p&w' },
+        },
+      ],
+      [
+        'redis+cluster://one:7000,two',
+        {
+          kind: 'cluster',
+          tls: false,
+          hosts: [
+            { host: 'one', port: 7000 },
+            { host: 'two', port: 6379 },
+          ],
+          login: undefined,
+        },
+      ],
     ],
     refused: [
       '127.0.0.1:6379',
@@ -455,6 +566,27 @@ const ROWS: readonly Row[] = [
       'redis://host/x',
       'redis://host#x',
       'redis://host/0 ',
+      'redis://one,two',
+      'redis://host:0',
+      'redis://host:65536',
+      'redis://::1',
+      'redis://user@host',
+      'redis://user:@host',
+      'redis://user:pa/ss@host',
+      'redis://user:p%ss@host',
+      'redis://user:p%0Ass@host',
+      'redis://user:pass@',
+      'redis+sentinel://one,two',
+      'redis+sentinel://one,,two/m',
+      'redis+sentinel://one/m/x',
+      'redis+sentinel://one/m/0/1',
+      'redis+sentinel://one/m?password=x',
+      'redis+sentinel://one/m?sentinelUsername=x',
+      'redis+sentinel://one/m?sentinelPassword=',
+      'redis+sentinel://one/m?sentinelPassword=x&sentinelPassword=y',
+      'redis+cluster://one:7000/1',
+      'redis+cluster://one:7000?x=y',
+      'redis+proxy://one',
     ],
   },
   {
@@ -565,11 +697,12 @@ describe.each(ROWS)('$setting', ({ setting, read, accepted, refused }) => {
   })
 })
 
-test('every setting with a variable has a row here, but for the policy, whose rows need a directory', () => {
+test('every setting with a variable has a row here, but for those whose rows need files', () => {
   const withVariable = SETTINGS.flatMap(({ path, variable }) =>
     variable === undefined ? [] : [path],
   )
-  expect(withVariable.filter((path) => path !== 'spa.csp').sort()).toEqual(
+  const withFiles = /^(spa\.csp|redis\.tls\..+)$/
+  expect(withVariable.filter((path) => !withFiles.test(path)).sort()).toEqual(
     ROWS.map(({ setting }) => setting).sort(),
   )
 })

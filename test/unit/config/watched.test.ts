@@ -109,15 +109,20 @@ describe('a content that cannot be used keeps the value and warns once', () => {
   })
 })
 
-test('the Redis URL is one of the settings that are read at start only', async () => {
+test('the Redis URL follows its file: its password changes without a restart', async () => {
   const { config, directory, warnings, tick } = follow(
-    { url: 'redis://one' },
+    { url: 'redis://:first@one' },
     { COATCHECK_REDIS_URL: 'url' },
   )
-  writeFileSync(join(directory, 'url'), 'redis://two')
+  writeFileSync(join(directory, 'url'), 'redis://:second@one\n')
   await tick()
-  expect(config.redis.url?.current).toBe('redis://one')
-  expect(warnings).toEqual([expect.stringContaining('COATCHECK_REDIS_URL_FILE names has changed')])
+  expect(config.redis.url?.current.login?.password).toBe('second')
+  writeFileSync(join(directory, 'url'), 'redis://:th/ird@one\n')
+  await tick()
+  expect(config.redis.url?.current.login?.password).toBe('second')
+  expect(warnings).toEqual([
+    expect.stringMatching(/^The file that COATCHECK_REDIS_URL_FILE names must be .*stays in use/),
+  ])
 })
 
 test('a setting that is read at start only says that its file changed, once', async () => {

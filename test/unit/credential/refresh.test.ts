@@ -5,9 +5,10 @@ import { createProviderSlots } from '../../../src/credential/provider-slots.ts'
 import { createRefreshMachine, refreshTimes } from '../../../src/credential/refresh.ts'
 import { GatewayError } from '../../../src/errors.ts'
 import type { RefreshAnswer, RefreshRequest } from '../../../src/oidc/provider.ts'
+import { subjectIndex } from '../../../src/session/session-index.ts'
 import type { SessionStore } from '../../../src/session/session-store.ts'
 import type { OpenSession } from '../../../src/session/vault.ts'
-import { type Milliseconds, milliseconds, seconds } from '../../../src/time.ts'
+import { epochMs, type Milliseconds, milliseconds, seconds } from '../../../src/time.ts'
 import { createTestVault, newSession, SEEN, tokenSet } from '../../support/vaults.ts'
 
 const LIFETIME = 100
@@ -266,7 +267,7 @@ test('a logout during a refresh is not undone, and what came back is revoked', a
   const { machine, later, answers, calls, vault, granted, revoked, ended } = await setUp()
   const open = await later(EXPIRED_MS)
   answers(async (request) => {
-    await vault.end(open.ticket.digest, 'logout')
+    await vault.end(open, 'logout')
     return granted(request)
   })
   expect(await machine.freshen(open)).toEqual({ kind: 'ended', reason: 'logout' })
@@ -400,3 +401,35 @@ test('at most so many calls at once; the breaker lets one probe through after it
 })
 
 const wait = (ms: number): Milliseconds => milliseconds(ms)
+
+test('a session that a logout overtook while it began ends at its refresh, its token revoked and not spent', async () => {
+  const { machine, stores, later, calls, ended, clock } = await setUp()
+  const at = clock.now()
+  await stores.directory.markEnded(subjectIndex('http://127.0.0.1:3100', 'alice'), {
+    at,
+    reason: 'backchannel_logout',
+  })
+  const freshened = await machine.freshen(await later(EXPIRED_MS))
+  expect(freshened).toEqual({ kind: 'ended', reason: 'backchannel_logout' })
+  expect(calls).toEqual([])
+  expect(ended()).toEqual(['backchannel_logout'])
+})
+
+test('a mark from before the sign-in began, or of somebody else, ends nothing', async () => {
+  const { machine, stores, later, open } = await setUp()
+  const { directory } = stores
+  const { signInStartedAt } = open.session
+  await directory.markEnded(subjectIndex('http://127.0.0.1:3100', 'alice'), {
+    at: epochMs(signInStartedAt - 1),
+    reason: 'backchannel_logout',
+  })
+  await directory.markEnded(subjectIndex('http://127.0.0.1:3100', 'bob'), {
+    at: epochMs(signInStartedAt + 1),
+    reason: 'backchannel_logout',
+  })
+  await directory.markEnded(subjectIndex('https://other.example', 'alice'), {
+    at: epochMs(signInStartedAt + 1),
+    reason: 'backchannel_logout',
+  })
+  expect(usable(await machine.freshen(await later(EXPIRED_MS))).generation).toBe(1)
+})

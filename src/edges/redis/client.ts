@@ -1,0 +1,122 @@
+/** The client for each kind of deployment: one server, the server that Sentinels name, or a Cluster. */
+
+import { Cluster, Redis, type RedisCommander } from 'ioredis'
+import {
+  loginOptions,
+  type RedisAddress,
+  type RedisHost,
+  type RedisTimeouts,
+  type RedisTls,
+  tlsOptions,
+} from './address.ts'
+import { createConnector } from './connector.ts'
+import { failureReason } from './failure.ts'
+import { createSentinels } from './sentinel.ts'
+
+export type RedisClient = Redis | Cluster
+/** What all kinds of clients can do. */
+export type RedisCommands = RedisCommander
+
+const RECONNECT_FIRST_MS = 50
+/** Short, because each replica sends one small request per try and every request of a user waits for it. */
+const RECONNECT_MAX_MS = 500
+
+/** For the first try, the second and so on. */
+export const reconnectDelayMs = (times: number): number =>
+  Math.min(RECONNECT_FIRST_MS * 2 ** (times - 1), RECONNECT_MAX_MS) * (0.5 + Math.random() / 2)
+
+// Nothing is queued: a command whose caller has gone must not be applied later.
+const SINGLE = { enableOfflineQueue: false, retryStrategy: reconnectDelayMs } as const
+
+export interface OpenClient {
+  readonly client: RedisClient
+  /** Ends what stands beside the client, which itself may still be waiting for replies. */
+  closeWatchers(): void
+}
+
+export interface ClientOptions extends RedisTimeouts {
+  readonly address: RedisAddress
+  readonly tls: RedisTls
+  /** Of a node of a Cluster: the client itself says only that a connection closed. */
+  readonly onNodeError: (error: Error) => void
+}
+
+export const openRedisClient = (options: ClientOptions): OpenClient => {
+  const { address } = options
+  const node = nodeOptions(options)
+  switch (address.kind) {
+    case 'standalone': {
+      const Connector = createConnector(node)
+      const at = { ...onlyHost(address), db: address.database, Connector }
+      return { client: new Redis({ ...node, ...SINGLE, ...at }), closeWatchers: () => {} }
+    }
+    case 'sentinel': {
+      const sentinels = createSentinels(address, { ...options, tls: node.tls })
+      const at = { Connector: sentinels.Connector, db: address.database }
+      const client = new Redis({ ...node, ...SINGLE, ...at })
+      sentinels.watch(() => client.disconnect(true))
+      return { client, closeWatchers: sentinels.close }
+    }
+    case 'cluster':
+      return { client: createCluster(address.hosts, node, options), closeWatchers: () => {} }
+  }
+}
+
+const createCluster = (
+  hosts: readonly RedisHost[],
+  node: ReturnType<typeof nodeOptions>,
+  { commandTimeout, onNodeError }: ClientOptions,
+): Cluster => {
+  const Connector = createConnector({ ...node, onError: onNodeError })
+  return new Cluster([...hosts], {
+    redisOptions: { ...node, Connector },
+    // For what waits for a node that is just being connected to; it fails with that try, and at the latest in time.
+    enableOfflineQueue: true,
+    // CLUSTER INFO is refused to restricted users; a Cluster that is down answers CLUSTERDOWN to commands instead.
+    enableReadyCheck: false,
+    // Without any node it ends, and all that waits with it; the link begins anew.
+    clusterRetryStrategy: () => null,
+    // A command whose reply was lost may have been applied, and one that finds no master is the caller's to repeat:
+    // both fail at once. Redirections, and TRYAGAIN during the move of a slot, were never applied.
+    retryDelayOnFailover: 0,
+    retryDelayOnClusterDown: 0,
+    maxRedirections: 4,
+    slotsRefreshTimeout: commandTimeout,
+    // The names stay, so that certificates are judged by them; connecting resolves them.
+    dnsLookup: (hostname, found) => found(null, hostname),
+  })
+}
+
+/** Each server that takes writes, as far as is known now: in one order on every replica, for cursors over them. */
+export const mastersOf = (client: RedisClient): readonly Redis[] =>
+  client instanceof Cluster
+    ? client.nodes('master').toSorted((one, other) => (nameOf(one) < nameOf(other) ? -1 : 1))
+    : [client]
+
+const nameOf = ({ options }: Redis): string => `${options.host}:${options.port}`
+
+const nodeOptions = ({ address, tls, commandTimeout, connectTimeout }: ClientOptions) => ({
+  connectionName: 'coatcheck',
+  // Redis before 7.2 does not know CLIENT SETINFO, and no rights could be given for it.
+  disableClientInfo: true,
+  commandTimeout,
+  connectTimeout,
+  disconnectTimeout: commandTimeout,
+  // A black-holed connection stays open for minutes unless something notices that no reply comes.
+  socketTimeout: commandTimeout * 4,
+  // Nothing is sent a second time: a command whose reply was lost may have been applied.
+  maxRetriesPerRequest: 0,
+  autoResendUnfulfilledCommands: false,
+  // INFO is refused to restricted users; a server that still loads answers LOADING to commands instead.
+  enableReadyCheck: false,
+  // After a failover the former master answers READONLY: name or Sentinels may already lead to the new one.
+  reconnectOnError: (error: Error) => failureReason(error) === 'read_only',
+  ...(address.login === undefined ? {} : loginOptions(address.login)),
+  tls: address.tls ? tlsOptions(tls) : undefined,
+})
+
+const onlyHost = ({ hosts }: RedisAddress): RedisHost => {
+  const [host] = hosts
+  if (host === undefined) throw new TypeError('a Redis address has a host')
+  return host
+}

@@ -1,0 +1,59 @@
+/** How many sessions one user may have: beyond it the oldest makes room, or the new one is refused. */
+
+import type { ListedSession, Roster } from '../session/roster.ts'
+import type { SessionDigest } from '../session/session.ts'
+import { subjectIndex } from '../session/session-index.ts'
+import type { OpenSession, Vault } from '../session/vault.ts'
+
+/**
+ * Asked once the new session is written, so that of two sign-ins at once each sees the other. `former` is the session
+ * that the new one takes the place of, and does not count. A refused session has ended, its refresh token revoked.
+ */
+export type SessionLimit = (
+  open: OpenSession,
+  former: SessionDigest | undefined,
+) => Promise<'within' | 'refused'>
+
+export const createSessionLimit = ({
+  roster,
+  vault,
+  max,
+  beyondMax,
+}: {
+  readonly roster: Roster
+  readonly vault: Vault
+  /** Undefined: no limit. */
+  readonly max: number | undefined
+  readonly beyondMax: 'evict-oldest' | 'deny'
+}): SessionLimit => {
+  const sessionsOf = async ({ session }: OpenSession): Promise<readonly ListedSession[]> => {
+    const index = subjectIndex(session.issuer, session.subject)
+    const found = new Map<SessionDigest, ListedSession>()
+    let cursor: string | undefined
+    do {
+      const page = await roster.list(index, cursor)
+      for (const listed of page.sessions) found.set(listed.digest, listed)
+      cursor = page.next
+    } while (cursor !== undefined)
+    return [...found.values()].toSorted(byAge)
+  }
+
+  return async (open, former) => {
+    if (max === undefined) return 'within'
+    const sessions = (await sessionsOf(open)).filter(({ digest }) => digest !== former)
+    const place = sessions.findIndex(({ digest }) => digest === open.ticket.digest)
+    if (beyondMax === 'deny') {
+      if (place < max) return 'within'
+      await vault.endAndRevoke(open, 'session_limit')
+      return 'refused'
+    }
+    for (const session of sessions.slice(0, Math.max(0, sessions.length - max)))
+      await roster.end(session, 'session_limit')
+    return 'within'
+  }
+}
+
+/** Oldest first, and in one order for everybody, so that two sign-ins at once agree on which of them is too many. */
+const byAge = (one: ListedSession, other: ListedSession): number =>
+  (one.metadata?.createdAt ?? 0) - (other.metadata?.createdAt ?? 0) ||
+  (one.digest < other.digest ? -1 : 1)
