@@ -12,6 +12,7 @@ body{margin:0;min-height:100vh;display:grid;place-items:center;padding:24px;back
 main{width:100%;max-width:34rem;background:var(--card);border:1px solid var(--line);border-radius:16px;padding:32px}
 h1{margin:0 0 12px;font-size:1.4rem;line-height:1.25}
 p{margin:0 0 16px}
+a{color:var(--accent)}
 .action{display:inline-block;padding:10px 18px;border-radius:10px;background:var(--accent);color:var(--card);text-decoration:none;font-weight:600}
 dl{display:grid;grid-template-columns:auto 1fr;gap:4px 16px;margin:20px 0 0;padding-top:16px;border-top:1px solid var(--line);color:var(--soft);font-size:.85rem}
 dd{margin:0;overflow-wrap:anywhere;font-family:ui-monospace,monospace}
@@ -95,6 +96,21 @@ const ADVICE: Readonly<Record<string, string>> = {
   provider_access_denied: 'The identity provider says that access was denied.',
 }
 
+/** What a person reads where the catalogue's sentence speaks to a developer. */
+const FOR_PEOPLE: Partial<Readonly<Record<ErrorCode, string>>> = {
+  session_required: 'Sign in to see this page.',
+  session_expired: 'You were signed out because the time was over. Sign in to go on.',
+  session_ended: 'You were signed out. Sign in to go on.',
+  csrf_rejected: 'This link came from another site. Open the page from within the application.',
+  provider_unavailable:
+    'Signing in is not possible just now. Nothing is lost; try again in a moment.',
+  store_unavailable:
+    'The application is not available just now. Nothing is lost; try again in a moment.',
+  upstream_unreachable: 'The application does not answer just now. Try again in a moment.',
+  upstream_timeout: 'The application takes too long to answer. Try again in a moment.',
+  route_not_found: 'There is no page under this address.',
+}
+
 export interface ErrorPage {
   readonly code: ErrorCode
   readonly reason: string | undefined
@@ -106,18 +122,21 @@ export interface ErrorPage {
 }
 
 export const errorPage = (error: ErrorPage): Reply => {
-  const { status, title, detail } = ERRORS[error.code]
-  const advice = error.reason === undefined ? undefined : ADVICE[error.reason]
+  const { status, title, detail, retryable } = ERRORS[error.code]
+  const advice =
+    (error.reason === undefined ? undefined : ADVICE[error.reason]) ?? FOR_PEOPLE[error.code]
+  const login = error.login === undefined ? '' : action(error.login, 'Sign in')
+  // An empty reference is this very page: asked for again, a callback under way included.
+  const again = retryable ? action('', 'Try again') : ''
   return page(
     status,
     title,
     '',
-    `<h1>${escapeHtml(title)}</h1><p>${escapeHtml(advice ?? detail)}</p>${
-      error.login === undefined
-        ? ''
-        : `<p><a class="action" href="${escapeHtml(error.login)}">Sign in</a></p>`
-    }<dl><dt>Status</dt><dd>${status}</dd><dt>Code</dt><dd>${error.code}</dd><dt>Request</dt><dd>${escapeHtml(error.requestId)}</dd></dl>`,
+    `<h1>${escapeHtml(title)}</h1><p>${escapeHtml(advice ?? detail)}</p>${login}${again}<p><a href="/">To the start page</a></p><dl><dt>Status</dt><dd>${status}</dd><dt>Code</dt><dd>${error.code}</dd><dt>Request</dt><dd>${escapeHtml(error.requestId)}</dd></dl>`,
     error.headers,
     error.setCookies,
   )
 }
+
+const action = (href: string, text: string): string =>
+  `<p><a class="action" href="${escapeHtml(href)}">${text}</a></p>`
