@@ -215,7 +215,7 @@ export const settingsSchema = group({
   apiPaths: defaulted(
     set(path, { itemsMin: 1 }),
     ['/api'],
-    'Prefixes that go to `upstream`, path unchanged, WebSocket allowed.',
+    'Prefixes that go to `upstream`, path unchanged.',
   ),
   upstreamStripPrefix: defaulted(
     boolean,
@@ -329,7 +329,7 @@ export const settingsSchema = group({
     tokenTimeout: defaulted(
       durationSeconds('100ms', '1m'),
       '5s',
-      'Time for one call to the token endpoint; what a refresh may hold is derived from it.',
+      'Time for one call to the token endpoint; what a refresh may hold is derived from it. Keep it above what the provider needs on a bad day: an answer that comes later is lost, and with it the session where refresh tokens rotate.',
     ),
     responseMode: defaulted(
       choice('query', 'form_post'),
