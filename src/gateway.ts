@@ -36,6 +36,7 @@ import { createDevices } from './logout/devices.ts'
 import { createFrontchannelLogout } from './logout/frontchannel-logout.ts'
 import { createLogout } from './logout/logout.ts'
 import type { Provider } from './oidc/provider.ts'
+import { createRevoke } from './oidc/revocation.ts'
 import { createProxy } from './proxy.ts'
 import { createClientAddress } from './routing/client-address.ts'
 import { compileRoutes, type Route } from './routing/route-table.ts'
@@ -137,6 +138,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const home = config.redis.url === undefined ? instanceId : undefined
 
   const provider = providerOf(config, clock, notice)
+  const revoke = createRevoke(provider, emit)
 
   const sealer = createSealer(ring)
   const tickets = createTicketSealer(sealer, ring, session.absolute, clock)
@@ -149,12 +151,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     clock,
     lifetimes: { idle: session.idle, absolute: session.absolute },
     emit,
-    revoke: (refreshToken, digest) =>
-      void provider
-        .revoke(refreshToken)
-        .then((outcome) =>
-          emit({ type: 'token_revocation', session: sessionLabel(digest), outcome }),
-        ),
+    revoke: (refreshToken, digest) => revoke(refreshToken, sessionLabel(digest)),
     home,
   })
   const roster = createRoster({
@@ -176,6 +173,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     vault,
     lease: stores.lease,
     provider,
+    revoke,
     slots,
     clock,
     times: refreshTimes(config.provider.tokenTimeout),
@@ -218,6 +216,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     starter,
     names,
     emit,
+    revoke,
     consent,
     notice,
     settings: {
@@ -237,7 +236,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     records,
     sealer,
     names,
-    emit,
+    revoke,
     settings: {
       prefix,
       postLogoutRedirectUri: `${publicUrl}${prefix}/logged-out`,

@@ -11,6 +11,7 @@ import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../errors.ts'
 import type { Emit, EndReason, RefreshOutcome } from '../events.ts'
 import type { Provider, RefreshAnswer } from '../oidc/provider.ts'
+import type { Revoke } from '../oidc/revocation.ts'
 import { type Claims, canRefresh, type Session, type SessionDigest } from '../session/session.ts'
 import { sessionLabel } from '../session/ticket.ts'
 import type { OpenSession, Vault } from '../session/vault.ts'
@@ -84,7 +85,8 @@ export interface RefreshMachine {
 export interface RefreshDependencies {
   readonly vault: Vault
   readonly lease: RefreshLease
-  readonly provider: Pick<Provider, 'refresh' | 'revoke'>
+  readonly provider: Pick<Provider, 'refresh'>
+  readonly revoke: Revoke
   readonly slots: ProviderSlots
   readonly clock: Clock
   readonly times: RefreshTimes
@@ -112,7 +114,7 @@ type Refreshable = OpenSession & {
 }
 
 export const createRefreshMachine = (dependencies: RefreshDependencies): RefreshMachine => {
-  const { vault, lease, provider, slots, clock, times, emit, notice, random, claimsFrom } =
+  const { vault, lease, provider, revoke, slots, clock, times, emit, notice, random, claimsFrom } =
     dependencies
 
   const flights = new Map<SessionDigest, Promise<Landing>>()
@@ -414,14 +416,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
         case 'ended':
         case 'absent':
           // The session ended meanwhile. Nothing is resurrected, and what came back is revoked.
-          if (next.tokens.refreshToken !== undefined)
-            void provider.revoke(next.tokens.refreshToken).then((outcome) =>
-              emit({
-                type: 'token_revocation',
-                session: sessionLabel(open.ticket.digest),
-                outcome,
-              }),
-            )
+          revoke(next.tokens.refreshToken, sessionLabel(open.ticket.digest))
           return await adopt(open)
       }
     } catch (thrown) {

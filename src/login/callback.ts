@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { GatewayError } from '../errors.ts'
 import type { Emit, GatewayEvent } from '../events.ts'
 import type { Provider, SignIn } from '../oidc/provider.ts'
+import type { Revoke } from '../oidc/revocation.ts'
 import type { Sealer } from '../session/seal.ts'
 import type { Claims } from '../session/session.ts'
 import {
@@ -83,6 +84,7 @@ export interface CallbackDependencies {
   readonly starter: LoginStarter
   readonly names: CookieNames
   readonly emit: Emit
+  readonly revoke: Revoke
   readonly consent: ConsentMemory
   readonly notice: (notice: string, detail: string) => void
   readonly settings: {
@@ -111,6 +113,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     starter,
     names,
     emit,
+    revoke,
     consent,
     notice,
     settings,
@@ -386,14 +389,6 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
 
   function discard(signIn: SignIn): void {
     revoke(signIn.tokens.refreshToken, 'none')
-  }
-
-  /** Behind the user's back: sign-in does not wait for the provider to forget. */
-  function revoke(refreshToken: string | undefined, session: string): void {
-    if (refreshToken === undefined) return
-    void provider
-      .revoke(refreshToken)
-      .then((outcome) => emit({ type: 'token_revocation', session, outcome }))
   }
 }
 

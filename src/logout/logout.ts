@@ -5,8 +5,8 @@
 
 import { createHmac, randomBytes } from 'node:crypto'
 import { GatewayError } from '../errors.ts'
-import type { Emit } from '../events.ts'
 import type { Provider } from '../oidc/provider.ts'
+import type { Revoke } from '../oidc/revocation.ts'
 import { equalInConstantTime } from '../session/constant-time.ts'
 import type { RecordSealer } from '../session/record.ts'
 import type { Sealer } from '../session/seal.ts'
@@ -55,7 +55,7 @@ export interface LogoutDependencies {
   readonly records: RecordSealer
   readonly sealer: Sealer
   readonly names: CookieNames
-  readonly emit: Emit
+  readonly revoke: Revoke
   readonly settings: {
     readonly prefix: string
     readonly postLogoutRedirectUri: string
@@ -72,7 +72,7 @@ interface PendingLogout {
 }
 
 export const createLogout = (dependencies: LogoutDependencies): Logout => {
-  const { provider, vault, once, records, sealer, names, emit, settings } = dependencies
+  const { provider, vault, once, records, sealer, names, revoke, settings } = dependencies
 
   const linkToken = (ticket: Ticket) =>
     createHmac('sha256', ticket.key).update('coatcheck logout link v1').digest('base64url')
@@ -131,12 +131,7 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
       // Kept first: with the store down nothing has changed yet, and signing out can be tried again.
       const waiting = ends ? await keepIdToken(idToken) : undefined
       await vault.end(open, 'logout')
-      if (refreshToken !== undefined)
-        void provider
-          .revoke(refreshToken)
-          .then((outcome) =>
-            emit({ type: 'token_revocation', session: sessionLabel(ticket.digest), outcome }),
-          )
+      revoke(refreshToken, sessionLabel(ticket.digest))
       const clear = clearCookie(names.session, settings.sessionSameSite)
       if (waiting === undefined) return { location: returnTo, setCookies: [clear] }
       const seal = await sealPending({
