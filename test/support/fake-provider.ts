@@ -62,7 +62,12 @@ interface Grant {
   readonly nonce: string | undefined
   readonly codeChallenge: string | undefined
   readonly scope: string | undefined
+  /** When the user authenticated: a refresh does not move it (OIDC Core §12.2). */
+  readonly authTime: number
 }
+
+/** As long before the grant as a person may take from the password to the redirect. */
+const justAuthenticated = (): number => Math.floor(Date.now() / 1000) - 5
 
 export interface FakeProviderOptions {
   readonly clientId?: string
@@ -190,16 +195,16 @@ export class FakeProvider {
   /** A code, as from an authorization request with these parameters. */
   issueCode(grant: Partial<Grant> = {}): string {
     const code = randomBytes(16).toString('base64url')
-    const { nonce, codeChallenge, scope } = grant
-    this.#grants.set(code, { nonce, codeChallenge, scope })
+    const { nonce, codeChallenge, scope, authTime = justAuthenticated() } = grant
+    this.#grants.set(code, { nonce, codeChallenge, scope, authTime })
     return code
   }
 
   /** A refresh token that is good for one refresh. */
   issueRefreshToken(grant: Partial<Grant> = {}): string {
     const refreshToken = randomBytes(16).toString('base64url')
-    const { nonce, codeChallenge, scope } = grant
-    this.#refreshTokens.set(refreshToken, { nonce, codeChallenge, scope })
+    const { nonce, codeChallenge, scope, authTime = justAuthenticated() } = grant
+    this.#refreshTokens.set(refreshToken, { nonce, codeChallenge, scope, authTime })
     return refreshToken
   }
 
@@ -221,7 +226,7 @@ export class FakeProvider {
       aud: this.#options.clientId ?? 'coatcheck',
       iat: now,
       exp: now + 3600,
-      auth_time: now - 5,
+      auth_time: grant.authTime ?? justAuthenticated(),
       nonce: grant.nonce,
       at_hash: createHash('sha256')
         .update(accessToken)
