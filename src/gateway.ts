@@ -44,6 +44,7 @@ import { createKeyRing } from './session/key-ring.ts'
 import { createRecordSealer } from './session/record.ts'
 import { createRoster } from './session/roster.ts'
 import { createSealer } from './session/seal.ts'
+import type { SessionChanges } from './session/session-changes.ts'
 import { COOKIE_NAME_PREFIX, cookieNames, type SameSite } from './session/session-cookie.ts'
 import type {
   OneTimeStore,
@@ -85,6 +86,7 @@ export interface GatewayOptions {
 
 interface Stores {
   readonly sessions: SessionStore
+  readonly changes: SessionChanges
   readonly directory: SessionDirectory
   readonly once: OneTimeStore
   readonly lease: RefreshLease

@@ -220,7 +220,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       }
       await clock.sleep(jitter(poll))
       poll = Math.min(poll * 1.5, POLL_MAX_MS)
-      const seen = await vault.load(first.ticket)
+      const seen = await vault.read(first.ticket)
       if (seen.kind !== 'live') return over(seen)
       if (seen.open.session.generation > first.session.generation)
         return { outcome: 'superseded', open: seen.open }
@@ -232,7 +232,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
    * (a result of ours waits to be written to it, or a failover undid it) is a store that is not available.
    */
   const adopt = async (former: OpenSession): Promise<Landing> => {
-    const seen = await vault.load(former.ticket)
+    const seen = await vault.read(former.ticket)
     if (seen.kind !== 'live') return over(seen)
     return seen.open.session.generation < former.session.generation
       ? { outcome: 'unavailable', what: 'store', retryAfter: milliseconds(STORE_RETRY_MS) }
@@ -270,7 +270,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       case 'rejected':
       case 'identity_changed': {
         slot.succeeded()
-        const seen = await vault.load(open.ticket)
+        const seen = await vault.read(open.ticket)
         if (seen.kind !== 'live') return over(seen)
         if (seen.open.session.generation !== open.session.generation)
           return { outcome: 'superseded', open: seen.open }
@@ -522,7 +522,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
 
     force: async (sent) => {
       const { digest } = sent.ticket
-      const seen = await vault.load(sent.ticket)
+      const seen = await vault.read(sent.ticket)
       if (seen.kind !== 'live') return undefined
       const open = newest(seen.open)
       if (open.session.generation > sent.session.generation) return open

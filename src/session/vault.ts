@@ -42,8 +42,10 @@ export interface Vault {
     session: NewSession,
     seen: Pick<SessionMetadata, 'device' | 'address'>,
   ): Promise<OpenSession>
-  /** Reads the store; enforces the lifetimes, ending what is over. */
+  /** Enforces the lifetimes, ending what is over. */
   load(ticket: Ticket): Promise<VaultReading>
+  /** The same, and always from the store itself: for whoever acts on what has just changed. */
+  read(ticket: Ticket): Promise<VaultReading>
   /** Remembers activity where that is due; never makes the request wait, and a failure is no failure of its. */
   touch(open: OpenSession): void
   /** Compare-and-set of a refresh, repeatable with the same attempt. */
@@ -89,6 +91,19 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     return ended
   }
 
+  const read: Vault['read'] = async (ticket) => {
+    const state = await store.load(ticket.digest)
+    if (state.kind !== 'live') return state
+    const { record, lastActivityAt } = state
+    const opened = records.open(ticket.digest, ticket.key, record)
+    if (opened === undefined) return { kind: 'absent' }
+    const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
+    if (lifetime === 'live')
+      return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
+    await endAndRevoke({ ticket, session: opened.session }, lifetime)
+    return { kind: 'ended', reason: lifetime }
+  }
+
   return {
     begin: async (begun, seen) => {
       const now = clock.now()
@@ -116,18 +131,8 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
       return { ticket, session, record, lastActivityAt: now }
     },
 
-    load: async (ticket) => {
-      const state = await store.load(ticket.digest)
-      if (state.kind !== 'live') return state
-      const { record, lastActivityAt } = state
-      const opened = records.open(ticket.digest, ticket.key, record)
-      if (opened === undefined) return { kind: 'absent' }
-      const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
-      if (lifetime === 'live')
-        return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
-      await endAndRevoke({ ticket, session: opened.session }, lifetime)
-      return { kind: 'ended', reason: lifetime }
-    },
+    load: read,
+    read,
 
     touch: ({ ticket, lastActivityAt }) => {
       const now = clock.now()

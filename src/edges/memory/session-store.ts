@@ -7,6 +7,7 @@ import {
   tombstoneExpiresAt,
 } from '../../session/session-store.ts'
 import type { Clock } from '../../time.ts'
+import type { MemorySessionChanges } from './session-changes.ts'
 import type { SessionTable } from './session-table.ts'
 
 /** The caller's arrays stay the caller's, and a slice of a larger buffer does not keep all of it. */
@@ -19,6 +20,7 @@ const copyOf = (record: StoredRecord): StoredRecord => ({
 export const createMemorySessionStore = (
   { live, ended }: SessionTable,
   clock: Clock,
+  { tell }: MemorySessionChanges,
 ): SessionStore => ({
   create: async (digest, record, lastActivityAt) => {
     if (ended.get(digest) !== undefined) return 'ended'
@@ -35,6 +37,7 @@ export const createMemorySessionStore = (
         },
         recordExpiresAt(record.absoluteExpiresAt),
       )
+    tell(digest)
     return 'created'
   },
 
@@ -65,6 +68,7 @@ export const createMemorySessionStore = (
     entry.unavailableUntilMs = 0
     entry.record = copyOf(record)
     entry.writtenAttemptId = attemptId
+    tell(digest)
     return 'replaced'
   },
 
@@ -78,6 +82,7 @@ export const createMemorySessionStore = (
     )
       return 'skipped'
     entry.record = copyOf(record)
+    tell(digest)
     return 'resealed'
   },
 
@@ -90,6 +95,7 @@ export const createMemorySessionStore = (
       { reason, endedAt },
       tombstoneExpiresAt(endedAt, entry.record.absoluteExpiresAt),
     )
+    tell(digest)
     return 'ended'
   },
 })

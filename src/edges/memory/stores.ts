@@ -1,6 +1,7 @@
 /** The embedded default: the stores' whole contract in one process, gone with it. */
 
 import type { RefreshLease } from '../../credential/refresh-lease.ts'
+import type { SessionChanges } from '../../session/session-changes.ts'
 import type {
   OneTimeStore,
   SessionDirectory,
@@ -10,12 +11,14 @@ import type {
 import type { Clock } from '../../time.ts'
 import { createMemoryOneTimeStore } from './one-time-store.ts'
 import { createMemoryRefreshLease } from './refresh-lease.ts'
+import { createMemorySessionChanges } from './session-changes.ts'
 import { createMemorySessionDirectory } from './session-directory.ts'
 import { createMemorySessionStore } from './session-store.ts'
 import { createSessionTable } from './session-table.ts'
 
 export interface MemoryStores {
   readonly sessions: SessionStore
+  readonly changes: SessionChanges
   readonly directory: SessionDirectory
   readonly once: OneTimeStore
   readonly lease: RefreshLease
@@ -42,8 +45,10 @@ export const createMemoryStores = (options: MemoryStoresOptions): MemoryStores =
       `More than ${sessionsMax} sessions: the least recently active are signed out. Raise session.memoryMax or use Redis.`,
     )
   })
+  const changes = createMemorySessionChanges()
   return {
-    sessions: createMemorySessionStore(table, clock),
+    sessions: createMemorySessionStore(table, clock, changes),
+    changes,
     directory: createMemorySessionDirectory(table, clock, sessionsMax),
     once: createMemoryOneTimeStore(clock, sessionsMax),
     lease: createMemoryRefreshLease(table, clock),

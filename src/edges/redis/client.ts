@@ -20,6 +20,8 @@ export type RedisCommands = RedisCommander
 const RECONNECT_FIRST_MS = 50
 /** Short, because each replica sends one small request per try and every request of a user waits for it. */
 const RECONNECT_MAX_MS = 500
+const MASTERS_EVERY_MS = 250
+const SLOTS_EVERY_MS = 1_000
 
 /** For the first try, the second and so on. */
 export const reconnectDelayMs = (times: number): number =>
@@ -82,6 +84,8 @@ const createCluster = (
     retryDelayOnClusterDown: 0,
     maxRedirections: 4,
     slotsRefreshTimeout: commandTimeout,
+    // Commands learn of a promoted replica by MOVED; whoever only listens learns of it by asking.
+    slotsRefreshInterval: SLOTS_EVERY_MS,
     // The names stay, so that certificates are judged by them; connecting resolves them.
     dnsLookup: (hostname, found) => found(null, hostname),
   })
@@ -92,6 +96,32 @@ export const mastersOf = (client: RedisClient): readonly Redis[] =>
   client instanceof Cluster
     ? client.nodes('master').toSorted((one, other) => (nameOf(one) < nameOf(other) ? -1 : 1))
     : [client]
+
+/**
+ * Calls back whenever the servers that take writes may be others, or the same one after it was lost. Nodes of a
+ * Cluster are compared besides, because a promoted replica is told of by no event.
+ */
+export const watchMasters = (client: RedisClient, changed: () => void): (() => void) => {
+  if (client instanceof Redis) {
+    client.on('ready', changed)
+    return () => client.off('ready', changed)
+  }
+  let known: readonly Redis[] = []
+  const tell = () => {
+    known = mastersOf(client)
+    changed()
+  }
+  const timer = setInterval(() => {
+    const masters = mastersOf(client)
+    if (masters.length !== known.length || masters.some((master, at) => master !== known[at]))
+      tell()
+  }, MASTERS_EVERY_MS).unref()
+  client.on('ready', tell)
+  return () => {
+    client.off('ready', tell)
+    clearInterval(timer)
+  }
+}
 
 const nameOf = ({ options }: Redis): string => `${options.host}:${options.port}`
 

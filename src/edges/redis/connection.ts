@@ -31,6 +31,9 @@ export interface RedisConnectionOptions extends RedisTimeouts {
 export type ScriptArgument = string | number | Buffer
 export type Script = (keys: readonly string[], args: readonly ScriptArgument[]) => Promise<unknown>
 
+/** They must not be used for anything that blocks or subscribes; `options` says where each is. */
+export type MastersListener = (masters: readonly Redis[]) => void
+
 export interface RedisConnection {
   readonly keys: KeyNames
   /** Rejects with `store_unavailable` and nothing else. A write that timed out may have been applied. */
@@ -39,6 +42,12 @@ export interface RedisConnection {
   runOnMasters<T>(command: (master: Redis) => Promise<T>): Promise<readonly T[]>
   /** Like `run`, with all of those servers at once. */
   withMasters<T>(command: (masters: readonly Redis[]) => Promise<T>): Promise<T>
+  /**
+   * Calls back with the servers that take writes, now if there are any, and again whenever they may be others or may
+   * have lost writes: after a reconnect, a failover, a change of the Cluster or of the URL. Ends with the returned
+   * function.
+   */
+  onMasters(listener: MastersListener): () => void
   /** Defines a script on every server connected to; sent by its digest, and whole where the server lost it. */
   script(name: string, numberOfKeys: number, lua: string): Script
   /** Waits for replies that are due, no longer than one command may take. */
@@ -63,6 +72,13 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
     notice(name, detail)
   }
 
+  const mastersListeners = new Set<MastersListener>()
+  const tellMasters = (listeners: Iterable<MastersListener>) => {
+    const masters = current.isReady() ? mastersOf(current.client) : []
+    if (masters.length === 0) return
+    for (const listener of listeners) listener(masters)
+  }
+
   const open = (): RedisLink => {
     const link = openRedisLink({
       address: address.current,
@@ -75,6 +91,9 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
       commandTimeout: options.commandTimeout,
       connectTimeout: options.connectTimeout,
       onReady: () => onReady(link),
+      onMasters: () => {
+        if (link === current) tellMasters(mastersListeners)
+      },
       onFailed: (reason) => onFailed(link, reason),
     })
     for (const [name, script] of scripts) link.client.defineCommand(name, script)
@@ -140,6 +159,12 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
 
     runOnMasters: (command) => withMasters((masters) => Promise.all(masters.map(command))),
     withMasters,
+
+    onMasters: (listener) => {
+      mastersListeners.add(listener)
+      tellMasters([listener])
+      return () => mastersListeners.delete(listener)
+    },
 
     script: (name, numberOfKeys, lua) => {
       scripts.set(name, { numberOfKeys, lua })

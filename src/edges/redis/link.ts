@@ -6,6 +6,7 @@ import {
   openRedisClient,
   type RedisClient,
   reconnectDelayMs,
+  watchMasters,
 } from './client.ts'
 import {
   causeWithoutArguments,
@@ -25,6 +26,8 @@ export interface RedisLink {
 
 interface LinkOptions extends Omit<ClientOptions, 'onNodeError'> {
   readonly onReady: () => void
+  /** There may be other masters, or the same ones without their latest writes. */
+  readonly onMasters: () => void
   /** There is no connection, and requests no longer wait for one. Comes again for each try. */
   readonly onFailed: (reason: FailureReason) => void
 }
@@ -69,6 +72,9 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
     nodeFailure = undefined
     restarts = 0
     options.onReady()
+  })
+  const unwatchMasters = watchMasters(client, () => {
+    if (state === 'ready') options.onMasters()
   })
   client.on('error', (error: unknown) => {
     const reason = failureReason(error)
@@ -117,6 +123,7 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
     close: async () => {
       become('closed')
       clearTimeout(restart)
+      unwatchMasters()
       closeWatchers()
       await client.quit().catch(() => client.disconnect())
     },

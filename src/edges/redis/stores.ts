@@ -1,6 +1,7 @@
 /** The shared stores: sessions, claims and leases on one Redis, for any number of replicas. */
 
 import type { RefreshLease } from '../../credential/refresh-lease.ts'
+import type { SessionChanges } from '../../session/session-changes.ts'
 import type {
   OneTimeStore,
   SessionDirectory,
@@ -15,6 +16,7 @@ import { createRedisSessionStore } from './session-store.ts'
 
 export interface RedisStores {
   readonly sessions: SessionStore
+  readonly changes: SessionChanges
   readonly directory: SessionDirectory
   readonly once: OneTimeStore
   readonly lease: RefreshLease
@@ -27,6 +29,8 @@ export const createRedisStores = (options: RedisConnectionOptions): RedisStores 
   const connection = createRedisConnection(options)
   return {
     sessions: createRedisSessionStore(connection),
+    // No tracker yet: nobody is told of anything, so everybody reads the store.
+    changes: { areTold: () => false, subscribe: () => () => {} },
     directory: createRedisSessionDirectory(connection),
     once: createRedisOneTimeStore(connection),
     lease: createRedisRefreshLease(connection),
