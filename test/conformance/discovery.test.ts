@@ -1,9 +1,13 @@
 /** Provider metadata (OpenID Connect Discovery 1.0): what is believed, and how its absence is borne. */
 
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createServer as createTlsServer } from 'node:tls'
 import { afterEach, describe, expect, test } from 'vitest'
 import { type Clock, milliseconds, seconds, systemClock } from '../../src/time.ts'
 import { adapterFor, exchangeAt, refreshAt } from '../edges/openid-client/adapter.ts'
+import { selfSigned } from '../support/certificates.ts'
 import { FakeProvider, type FakeProviderOptions, type Reply } from '../support/fake-provider.ts'
 import { waitFor } from '../support/wait.ts'
 
@@ -26,6 +30,25 @@ const start = async (options: StartOptions = {}) => {
   })
   open.push(provider, fake)
   return { fake, provider }
+}
+
+/** Closed after the test. Sockets of refused handshakes are not its business. */
+const listeningPort = async (server: Server): Promise<number> => {
+  server.on('tlsClientError', () => {})
+  server.listen(0, 'localhost')
+  await once(server, 'listening')
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.on('error', () => {})
+  })
+  open.push({
+    close: async () => {
+      for (const socket of sockets) socket.destroy()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  })
+  return (server.address() as AddressInfo).port
 }
 
 const unavailable = (reason: string) => ({ code: 'provider_unavailable', reason })
@@ -186,6 +209,45 @@ describe('Discovery §4.2: an answer that is none is the provider’s absence', 
     await expect(provider.facts()).rejects.toMatchObject(
       unavailable('discovery_connection_refused'),
     )
+  })
+
+  test('a name that does not resolve', async () => {
+    // No label of a name has 64 characters (RFC 1035 §2.3.4), so no resolver is asked.
+    const { provider } = await start({
+      configuredIssuer: () => `https://${'a'.repeat(64)}.example`,
+    })
+    await expect(provider.facts()).rejects.toMatchObject(unavailable('discovery_name_not_resolved'))
+  })
+
+  test('a certificate that nobody vouches for', async () => {
+    const server = createTlsServer(selfSigned('localhost'))
+    const provider = adapterFor(`https://localhost:${await listeningPort(server)}`)
+    open.push(provider)
+    await expect(provider.facts()).rejects.toMatchObject(unavailable('discovery_tls_failed'))
+  })
+
+  test('a server that speaks no TLS', async () => {
+    const server = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
+    const provider = adapterFor(`https://localhost:${await listeningPort(server)}`)
+    open.push(provider)
+    await expect(provider.facts()).rejects.toMatchObject(unavailable('discovery_tls_failed'))
+  })
+
+  test('a connection that is reset before it is one', async () => {
+    const server = createServer((socket) => socket.once('data', () => socket.resetAndDestroy()))
+    const provider = adapterFor(`https://localhost:${await listeningPort(server)}`)
+    open.push(provider)
+    await expect(provider.facts()).rejects.toMatchObject(unavailable('discovery_connection_reset'))
+  })
+
+  test('an address that does not answer the handshake', async () => {
+    const server = createServer((socket) => socket.resume())
+    const provider = adapterFor(`https://localhost:${await listeningPort(server)}`, {
+      tokenTimeout: seconds(0.4),
+      timeout: seconds(5),
+    })
+    open.push(provider)
+    await expect(provider.facts()).rejects.toMatchObject(unavailable('discovery_connect_timeout'))
   })
 })
 

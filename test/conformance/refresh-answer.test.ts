@@ -335,7 +335,7 @@ describe('RFC 6749 §5.2: a refresh that the provider denies', () => {
     fake.metadata.token_endpoint = `https://${'a'.repeat(64)}.example/token`
     expect(await refreshAt(fake, provider)).toMatchObject({
       kind: 'unavailable',
-      reason: 'connection_refused',
+      reason: 'name_not_resolved',
       spent: 'no',
     })
     fake.metadata.token_endpoint = new URL('/token', fake.issuer).href

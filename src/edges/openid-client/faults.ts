@@ -119,7 +119,7 @@ const ofClientError = ({ code, cause }: ClientError): Fault => {
 const ofConnection = (thrown: unknown): Fault => {
   const cause = thrown instanceof Error ? thrown.cause : undefined
   if (cause instanceof NotConnected) {
-    return fault('transient', 'connection_refused', 'no', {
+    return fault('transient', connectionReason(cause.code), 'no', {
       cause: new Error(`no connection to the provider: ${cause.code}`),
     })
   }
@@ -131,6 +131,25 @@ const ofConnection = (thrown: unknown): Fault => {
   if (thrown instanceof TypeError) return fault('transient', 'network', 'unknown')
   return fault('transient', 'unexpected', 'unknown')
 }
+
+const BY_SYSTEM_CODE: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connection_refused',
+  ECONNRESET: 'connection_reset',
+  EPIPE: 'connection_reset',
+  ENOTFOUND: 'name_not_resolved',
+  EAI_AGAIN: 'name_not_resolved',
+  ETIMEDOUT: 'connect_timeout',
+  EHOSTUNREACH: 'connect_timeout',
+  ENETUNREACH: 'connect_timeout',
+  UND_ERR_CONNECT_TIMEOUT: 'connect_timeout',
+}
+/** Of Node and of OpenSSL's certificate check: untrusted, expired, for another name, or no TLS at all. */
+const TLS_CODE =
+  /^(ERR_TLS|ERR_SSL|ERR_OSSL|EPROTO|CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO|HOSTNAME_MISMATCH)/
+
+/** Each is another thing to mend: the name, the address, the firewall, the certificate. */
+const connectionReason = (code: string): string =>
+  TLS_CODE.test(code) ? 'tls_failed' : (BY_SYSTEM_CODE[code] ?? 'not_connected')
 
 const fault = (
   kind: FaultKind,

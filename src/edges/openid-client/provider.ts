@@ -152,7 +152,10 @@ class OpenIdProvider implements Provider {
   async authorizationUrl(request: AuthorizationRequest): Promise<URL> {
     const deadline = within(this.#options.timeout)
     const metadata = await this.#available(deadline)
-    const configuration = this.#configure(metadata, this.#sendWithin(deadline))
+    // A challenge beside a refusal would hide the refusal's own words, `invalid_client` among them.
+    const configuration = this.#configure(metadata, async (url, request) =>
+      withoutChallenge(await this.#wire.send(url, request, deadline)),
+    )
     const parameters = {
       ...this.#resource,
       ...request.parameters,

@@ -121,6 +121,15 @@ describe('the authorization request', () => {
 
   test.each([
     [{ status: 400, body: { error: 'invalid_request' } }, 'par_invalid_request'],
+    [
+      {
+        status: 401,
+        headers: { 'www-authenticate': 'Basic realm="provider"' },
+        body: { error: 'invalid_client' },
+      },
+      'par_invalid_client',
+    ],
+    [{ status: 401, headers: { 'www-authenticate': 'Basic' }, body: '' }, 'par_status_401'],
     [{ status: 500, body: '' }, 'par_status_500'],
     [{ status: 201, body: { expires_in: 60 } }, 'par_answer_invalid'],
     [{ fate: 'reset' as const }, 'par_network'],
