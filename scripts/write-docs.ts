@@ -19,8 +19,8 @@ const configurationPage = (): string => `# Configuration
 <!-- Written by "npm run docs" from src/config/schema.ts. Changes belong there. -->
 
 Environment variables alone are enough, a YAML file alone is too, and both go together: a variable overrides the
-file, which overrides the default. \`coatcheck check\` lists every problem at once and prints what to register at the
-provider. Wrong settings end with exit code 78, and no message ever repeats a value.
+file, which overrides the default. \`coatcheck check\` lists every problem at once, asks the provider and Redis, and
+prints what to register. Wrong settings end with exit code 78, and no message ever repeats a value.
 
 ## The smallest sidecar
 

@@ -94,6 +94,8 @@ interface Stores {
   close(): Promise<void>
 }
 
+type Notice = (notice: string, detail: string) => void
+
 const SAME_SITE: Readonly<Record<Config['session']['sameSite'], SameSite>> = {
   strict: 'Strict',
   lax: 'Lax',
@@ -125,18 +127,12 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     ring.current = createKeyRing(changed)
   })
 
+  // The store comes and goes: each change is a line of its own, not the first one alone.
+  const storeNotice: Notice = (name, detail) =>
+    emit({ type: 'operator_notice', notice: name, detail })
   const stores: Stores =
-    config.redis.url === undefined
-      ? createMemoryStores({ clock, sessionsMax: session.memoryMax, notice })
-      : createRedisStores({
-          address: config.redis.url,
-          tls: config.redis.tls,
-          namespace: config.redis.namespace ?? storeNamespace(config.issuer, config.clientId),
-          commandTimeout: config.redis.commandTimeout,
-          connectTimeout: config.redis.connectTimeout,
-          // The store comes and goes: each change is a line of its own, not the first one alone.
-          notice: (name, detail) => emit({ type: 'operator_notice', notice: name, detail }),
-        })
+    redisStoresOf(config, storeNotice) ??
+    createMemoryStores({ clock, sessionsMax: session.memoryMax, notice })
   const home = config.redis.url === undefined ? instanceId : undefined
 
   const provider = providerOf(config, clock, notice)
@@ -368,12 +364,21 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   }
 }
 
+/** Redis as the configuration names it, if it does; `coatcheck check` asks the same one. */
+export const redisStoresOf = (config: Config, notice: Notice): Stores | undefined =>
+  config.redis.url === undefined
+    ? undefined
+    : createRedisStores({
+        address: config.redis.url,
+        tls: config.redis.tls,
+        namespace: config.redis.namespace ?? storeNamespace(config.issuer, config.clientId),
+        commandTimeout: config.redis.commandTimeout,
+        connectTimeout: config.redis.connectTimeout,
+        notice,
+      })
+
 /** The provider as the configuration names it; `coatcheck check` asks the same one. */
-export const providerOf = (
-  config: Config,
-  clock: Clock,
-  notice: (notice: string, detail: string) => void,
-): Provider =>
+export const providerOf = (config: Config, clock: Clock, notice: Notice): Provider =>
   createOpenIdProvider({
     issuer: config.issuer,
     clientId: config.clientId,

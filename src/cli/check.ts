@@ -3,12 +3,11 @@
 import { hostPortText } from '../config/addresses.ts'
 import type { Config } from '../config/config.ts'
 import { type LoadedConfig, loadConfig } from '../config/load.ts'
-import { asGatewayError } from '../errors.ts'
-import { providerOf } from '../gateway.ts'
+import { ConfigError } from '../config/problems.ts'
 import { requestedScope } from '../login/start.ts'
 import type { ProviderFacts } from '../oidc/provider.ts'
-import { systemClock } from '../time.ts'
 import { CONFIG_OPTIONS, configFileOf, parseArguments } from './arguments.ts'
+import { type Answer, askProvider, askStore, type StoreFacts } from './check-answers.ts'
 import { CHECK_HELP } from './help.ts'
 import { type Command, EXIT } from './io.ts'
 
@@ -20,16 +19,29 @@ export const check: Command = async (argv, io) => {
   }
   const loaded = loadConfig({ env: io.env, cwd: io.cwd, ...configFileOf(values) })
   const { config } = loaded
-  for (const line of [...summary(loaded), '', ...registration(config), '']) io.out(line)
-  for (const line of await providerReport(config)) io.out(line)
-  for (const warning of loaded.warnings) io.err(`warning: ${warning}`)
+  const [provider, store] = await Promise.all([askProvider(config), askStore(config)])
+  const problems = [provider, store].flatMap((answer) =>
+    answer?.kind === 'contradicts' ? [answer.problem] : [],
+  )
+  for (const line of [
+    ...summary(loaded, problems.length === 0),
+    '',
+    ...registration(config),
+    '',
+    ...providerReport(config, provider),
+    ...storeReport(store),
+  ])
+    io.out(line)
+  const storeWarnings = store?.kind === 'facts' ? store.facts.warnings : []
+  for (const warning of [...loaded.warnings, ...storeWarnings]) io.err(`warning: ${warning}`)
+  if (problems.length > 0) throw new ConfigError(problems)
   return EXIT.ok
 }
 
 const row = (name: string, value: string): string => `  ${name.padEnd(26)}${value}`
 
-const summary = ({ config, file }: LoadedConfig): readonly string[] => [
-  `The configuration is valid (${file === undefined ? 'environment only' : `${file} and environment`}).`,
+const summary = ({ config, file }: LoadedConfig, isValid: boolean): readonly string[] => [
+  `The configuration ${isValid ? 'is valid' : 'was read'} (${file === undefined ? 'environment only' : `${file} and environment`}).`,
   row('public URL', config.publicUrl),
   row('listens on', hostPortText(config.listen)),
   row(
@@ -62,19 +74,20 @@ const registration = ({ publicUrl, prefix, clientId, provider }: Config): readon
 ]
 
 /** A provider that is silent is no fault of the configuration: the gateway, too, starts without it. */
-const providerReport = async (config: Config): Promise<readonly string[]> => {
-  const provider = providerOf(config, systemClock, () => undefined)
-  try {
-    return factLines(config, await provider.facts())
-  } catch (thrown) {
-    const { reason, code } = asGatewayError(thrown)
-    return [
-      `The provider ${config.issuer} gave no usable metadata (${reason ?? code}).`,
-      'What it supports is unknown; everything above holds all the same.',
-    ]
-  } finally {
-    await provider.close()
-  }
+const providerReport = (config: Config, answer: Answer<ProviderFacts>): readonly string[] => {
+  if (answer.kind === 'facts') return factLines(config, answer.facts)
+  if (answer.kind === 'contradicts') return [`The provider ${config.issuer} is not usable.`]
+  return [
+    `The provider ${config.issuer} gave no usable metadata (${answer.reason}): ${answer.words}.`,
+    'What it supports is unknown; everything above holds all the same.',
+  ]
+}
+
+const storeReport = (answer: Answer<StoreFacts> | undefined): readonly string[] => {
+  if (answer === undefined) return []
+  if (answer.kind === 'facts') return ['Redis answers.']
+  if (answer.kind === 'contradicts') return ['Redis is not usable.']
+  return [`Redis does not answer (${answer.reason}). ${answer.words}`]
 }
 
 const factLines = (config: Config, facts: ProviderFacts): readonly string[] => [

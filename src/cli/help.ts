@@ -2,7 +2,8 @@
 
 export const COMMAND_SUMMARIES = {
   serve: 'runs the gateway',
-  check: 'checks the configuration and prints what to register at the provider',
+  check:
+    'checks the configuration, asks provider and Redis, and prints what to register at the provider',
   sessions: 'lists or ends sessions of a gateway that runs',
   demo: 'runs the gateway with a provider, an API and an app to try it with',
 } as const
@@ -52,8 +53,9 @@ ${CONFIG_ROWS}`
 
 export const CHECK_HELP = `Usage: coatcheck check [--config FILE]
 
-Checks the configuration as serve would read it, lists every problem (exit code 78) or prints what to register at
-the provider and, if that answers, what it supports. Nothing is started.
+Checks the configuration as serve would read it and lists every problem, or prints what to register at the provider.
+Then it asks the provider and Redis: what they answer may be a problem too, such as another issuer or a refused
+password. Problems end it with 78; a provider or a Redis that is silent is reported, and none. Nothing is started.
 
 Options:
 ${CONFIG_ROWS}`

@@ -139,6 +139,19 @@ describe('Discovery §4.3 refuses an issuer that is not exactly the configured o
     expect(fake.requestsTo('token')).toEqual([])
   })
 
+  test.each(['https://other.example', 'SLASH'])('the operator hears which (%s)', async (lie) => {
+    const { fake, provider } = await start()
+    const named = lie === 'SLASH' ? `${fake.issuer}/` : lie
+    fake.metadata.issuer = named
+    await expect(provider.facts()).rejects.toThrow()
+    expect(provider.notices).toEqual([
+      {
+        notice: 'discovery_issuer_mismatch',
+        detail: `${fake.issuer}: the metadata could not be had: the metadata names the issuer ${named}`,
+      },
+    ])
+  })
+
   test('configured with a final slash that the metadata lacks', async () => {
     const { provider } = await start({ configuredIssuer: (issuer) => `${issuer}/` })
     await expect(provider.facts()).rejects.toMatchObject(unavailable('discovery_issuer_mismatch'))

@@ -58,7 +58,7 @@ export const faultOf = (thrown: unknown, now: EpochMs): Fault => {
   if (thrown instanceof GatewayError) {
     const retryAfter = thrown.retryAfterSeconds
     return fault('transient', thrown.reason ?? thrown.code, 'no', {
-      cause: thrown,
+      cause: thrown.cause instanceof Error ? thrown.cause : thrown,
       ...(retryAfter === undefined ? {} : { retryAfter: seconds(retryAfter) }),
     })
   }
@@ -103,7 +103,7 @@ const ofClientError = ({ code, cause }: ClientError): Fault => {
     case 'OAUTH_INVALID_RESPONSE':
       return fault('unacceptable', 'answer_invalid', 'unknown')
     case 'OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED':
-      return fault('unacceptable', `${attributeOf(cause)}_mismatch`, 'unknown')
+      return ofMismatch(cause)
     case 'OAUTH_MISSING_SERVER_METADATA':
     case 'OAUTH_INVALID_SERVER_METADATA':
     case 'OAUTH_HTTP_REQUEST_FORBIDDEN':
@@ -188,11 +188,24 @@ const answerOf = (thrown: unknown): Response | undefined => {
   return found as Response | undefined
 }
 
-/** Which member was another than expected: `issuer` of metadata, `sub` of a UserInfo answer. */
-const attributeOf = (cause: unknown): string => {
-  const detail = cause instanceof Error ? cause.cause : cause
-  return (detail as { attribute?: string } | undefined)?.attribute === 'issuer' ? 'issuer' : 'sub'
+/** A member was another than expected: `issuer` of metadata, or `sub` of a UserInfo answer. */
+const ofMismatch = (cause: unknown): Fault => {
+  const detail = (cause instanceof Error ? cause.cause : cause) as
+    | { readonly attribute?: string; readonly body?: { readonly issuer?: unknown } }
+    | undefined
+  if (detail?.attribute !== 'issuer') return fault('unacceptable', 'sub_mismatch', 'unknown')
+  return fault('unacceptable', 'issuer_mismatch', 'unknown', {
+    cause: namesAnotherIssuer(detail.body?.issuer),
+  })
 }
+
+/** Every provider publishes its issuer, and the operator needs it letter by letter. */
+export const namesAnotherIssuer = (issuer: unknown): Error =>
+  new Error(
+    `the metadata names the issuer ${String(issuer)
+      .replace(/[^\x21-\x7e]+/g, '?')
+      .slice(0, EXPLANATION_MAX_CHARACTERS)}`,
+  )
 
 /** RFC 9110 §10.2.3: seconds or a date. */
 const retryAfterOf = (answer: Response, now: EpochMs): Seconds | undefined => {

@@ -3,6 +3,7 @@
 import * as client from 'openid-client'
 import { GatewayError } from '../../errors.ts'
 import type { ProviderFacts } from '../../oidc/provider.ts'
+import { namesAnotherIssuer } from './faults.ts'
 
 export interface Metadata {
   readonly server: client.ServerMetadata
@@ -42,7 +43,9 @@ const OPTIONAL_ENDPOINTS = [
 
 const checkMetadata = (issuer: string, server: client.ServerMetadata): void => {
   // Discovery §4.3: equal, not equivalent. The library compares parsed URLs, for which a final slash is nothing.
-  if (server.issuer !== issuer) throw unusable('issuer_mismatch')
+  if (server.issuer !== issuer) {
+    throw unusable('issuer_mismatch', namesAnotherIssuer(server.issuer))
+  }
   for (const name of REQUIRED_ENDPOINTS) {
     if (server[name] === undefined) throw unusable(`${name}_missing`)
   }
@@ -56,8 +59,8 @@ const checkMetadata = (issuer: string, server: client.ServerMetadata): void => {
   }
 }
 
-const unusable = (reason: string): GatewayError =>
-  new GatewayError('provider_unavailable', { reason })
+const unusable = (reason: string, cause = new Error(`the metadata: ${reason}`)): GatewayError =>
+  new GatewayError('provider_unavailable', { reason, cause })
 
 const factsOf = (server: client.ServerMetadata): ProviderFacts => ({
   issuer: server.issuer,

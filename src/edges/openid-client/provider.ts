@@ -113,7 +113,7 @@ class OpenIdProvider implements Provider {
       freshFor: METADATA_FRESH_MS,
       patience: milliseconds(0),
       keptFor: KEPT_MS,
-      failed: (reason) => this.#notice(reason, `the metadata of ${issuer} could not be had`),
+      failed: (reason, why) => this.#notice(reason, `the metadata could not be had: ${why}`),
     })
     this.#keys = new RemoteCopy({
       name: 'signing_keys',
@@ -126,7 +126,7 @@ class OpenIdProvider implements Provider {
       freshFor: KEYS_FRESH_MS,
       patience: KEYS_PATIENCE_MS,
       keptFor: KEPT_MS,
-      failed: (reason) => this.#notice(reason, `the signing keys of ${issuer} could not be had`),
+      failed: (reason, why) => this.#notice(reason, `the signing keys could not be had: ${why}`),
     })
     this.#authentication = clientAuthentication(
       options.clientAuthentication,

@@ -25,7 +25,7 @@ export interface RemoteCopyOptions<T> {
   readonly patience: Milliseconds
   /** A copy that could not be renewed for so long is used no more. */
   readonly keptFor: Milliseconds
-  readonly failed: (reason: string) => void
+  readonly failed: (reason: string, why: string) => void
 }
 
 export class RemoteCopy<T> {
@@ -101,7 +101,7 @@ export class RemoteCopy<T> {
       this.#failures += 1
       this.#retryAtMs = clock.monotonicMs() + waitMs
       const { reason, cause } = faultOf(thrown, clock.now())
-      failed(`${name}_${reason}`)
+      failed(`${name}_${reason}`, cause.message)
       throw this.#unavailable(reason, waitMs, cause)
     }
   }
