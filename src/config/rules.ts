@@ -98,10 +98,14 @@ const RULES: readonly Rule[] = [
       ? broken('upstream', 'is required, unless the file has routes')
       : [],
 
-  ({ upstream, publicUrl }) =>
-    upstream !== undefined && publicUrl !== undefined && new URL(upstream).origin === publicUrl
-      ? broken('upstream', 'must not be the public URL: the gateway would call itself')
-      : [],
+  ({ upstream, spa, routes = [], ...gateway }) =>
+    [
+      ['upstream', upstream] as const,
+      ['spa.upstream', spa?.upstream] as const,
+      ...routes.map((route, index) => [`routes[${index}].upstream`, route.upstream] as const),
+    ].flatMap(([setting, target]) =>
+      target === undefined ? [] : notTheGateway(setting, new URL(target), gateway),
+    ),
 
   ({ upstream, apiPaths, prefix }) =>
     upstream !== undefined &&
@@ -110,8 +114,8 @@ const RULES: readonly Rule[] = [
       ? broken('apiPaths', 'must not lie under prefix, where the gateway’s own endpoints are')
       : [],
 
-  ({ routes = [], prefix, publicUrl }) =>
-    routes.flatMap((route, index) => routeRules(route, `routes[${index}]`, prefix, publicUrl)),
+  ({ routes = [], prefix }) =>
+    routes.flatMap((route, index) => routeRules(route, `routes[${index}]`, prefix)),
 
   (settings) => duplicateRoutes(settings),
 
@@ -132,13 +136,9 @@ const routeRules = (
   route: Readable<RouteAsWritten>,
   at: string,
   prefix: string | undefined,
-  publicUrl: string | undefined,
 ): readonly BrokenRule[] => [
   ...(route.path !== undefined && prefix !== undefined && isWithin(route.path, prefix)
     ? broken(`${at}.path`, 'must not lie under prefix, where the gateway’s own endpoints are')
-    : []),
-  ...(route.upstream !== undefined && new URL(route.upstream).origin === publicUrl
-    ? broken(`${at}.upstream`, 'must not be the public URL: the gateway would call itself')
     : []),
   ...(route.credential === 'user' && route.accept !== undefined && !route.accept.includes('session')
     ? broken(
@@ -182,6 +182,39 @@ const ANY_METHOD = '*'
 
 const isWithin = (path: string, prefix: string): boolean =>
   path === prefix || path.startsWith(`${prefix}/`)
+
+const notTheGateway = (
+  setting: string,
+  target: URL,
+  {
+    publicUrl,
+    listen,
+    operations,
+  }: Readable<Pick<Settings, 'publicUrl' | 'listen' | 'operations'>>,
+): readonly BrokenRule[] => {
+  if (target.origin === publicUrl)
+    return broken(setting, 'must not be the public URL: the gateway would call itself')
+  if (listen !== undefined && isReachedBy(target, listen))
+    return broken(setting, 'must not be the address of listen: the gateway would call itself')
+  return operations?.listen !== undefined &&
+    operations.listen !== 'off' &&
+    isReachedBy(target, operations.listen)
+    ? broken(setting, 'must not be the address of operations.listen: operations are never public')
+    : []
+}
+
+/** As far as it can be told without a resolver: the same address, or this machine by another of its names. */
+const isReachedBy = (target: URL, { host, port }: Readable<HostPort>): boolean => {
+  if (Number(target.port || DEFAULT_PORTS[target.protocol]) !== port) return false
+  const called = target.hostname.replace(/^\[(.*)\]$/, '$1')
+  if (called === host) return true
+  if (isWildcard(host)) return isLoopback(target.hostname)
+  const names = [called, host ?? '']
+  return names.includes('localhost') && names.every((name) => LOOPBACK_NAMES.has(name))
+}
+
+const DEFAULT_PORTS: Readonly<Record<string, number>> = { 'http:': 80, 'https:': 443 }
+const LOOPBACK_NAMES: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '::1'])
 
 /** The same port, and addresses of which one contains the other. */
 const collide = (one: Readable<HostPort>, other: Readable<HostPort>): boolean =>

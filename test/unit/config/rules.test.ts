@@ -69,6 +69,49 @@ const BROKEN: readonly (readonly [string, Env, string, string])[] = [
     '',
     'upstream',
   ],
+  [
+    'an upstream that is the address it listens on',
+    { COATCHECK_UPSTREAM: 'http://127.0.0.1:3000/x' },
+    '',
+    'upstream',
+  ],
+  [
+    'an upstream that is the address it listens on, by name',
+    { COATCHECK_UPSTREAM: 'http://localhost:3000' },
+    '',
+    'upstream',
+  ],
+  [
+    'an upstream on this machine when it listens on every address',
+    { COATCHECK_LISTEN: '[::]:80', COATCHECK_UPSTREAM: 'http://127.0.0.2' },
+    '',
+    'upstream',
+  ],
+  [
+    'an upstream that is the IPv6 address it listens on',
+    { COATCHECK_LISTEN: '[2001:db8::1]:3000', COATCHECK_UPSTREAM: 'http://[2001:db8::1]:3000' },
+    '',
+    'upstream',
+  ],
+  [
+    'an upstream that is the operations listener',
+    { COATCHECK_UPSTREAM: 'http://localhost:9090' },
+    '',
+    'upstream',
+  ],
+  ['an app from the public URL', { COATCHECK_SPA: 'https://app.example.com' }, '', 'spa.upstream'],
+  [
+    'an app from the address it listens on',
+    { COATCHECK_SPA: 'http://localhost:3000' },
+    '',
+    'spa.upstream',
+  ],
+  [
+    'a route to the address it listens on',
+    {},
+    'routes: [{ path: /x, upstream: "http://127.0.0.1:3000" }]',
+    'routes[0].upstream',
+  ],
   ['an API path that is the prefix', { COATCHECK_API_PATHS: '/bff' }, '', 'apiPaths'],
   [
     'an API path under the prefix',
@@ -198,6 +241,13 @@ const ALLOWED: readonly (readonly [string, Env, string])[] = [
     '',
   ],
   ['one port on two addresses', { COATCHECK_OPERATIONS_LISTEN: '127.0.0.2:3000' }, ''],
+  ['an upstream on its port of another address', { COATCHECK_UPSTREAM: 'http://[::1]:3000' }, ''],
+  ['an upstream on another port', { COATCHECK_UPSTREAM: 'http://localhost:3001' }, ''],
+  [
+    'an upstream on another machine’s port',
+    { COATCHECK_LISTEN: '0.0.0.0:3000', COATCHECK_UPSTREAM: 'http://api:3000' },
+    '',
+  ],
   ['a path that only begins like the prefix', { COATCHECK_API_PATHS: '/bffx' }, ''],
   ['a path above the prefix', { COATCHECK_API_PATHS: '/auth', COATCHECK_PREFIX: '/auth/bff' }, ''],
   [
