@@ -14,5 +14,5 @@ export interface Io {
   stopSignal(): Promise<'SIGTERM' | 'SIGINT'>
 }
 
-/** Resolves with the exit code. Throws UsageError and ConfigError; `main.ts` turns them into words. */
+/** Resolves with the exit code. Throws UsageError and ConfigError; `command-line.ts` turns them into words. */
 export type Command = (argv: readonly string[], io: Io) => Promise<number>

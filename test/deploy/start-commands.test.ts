@@ -1,7 +1,10 @@
 /** The commands that the containers run, run directly on what the image would hold. */
 
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { fencedBlock } from '../architecture/markdown.ts'
 import { type Child, startChild } from '../support/child.ts'
 import { findExecutable } from '../support/executable.ts'
 import { freePort } from '../support/free-port.ts'
@@ -30,6 +33,70 @@ it('the image answers --version with the package’s version', async () => {
   expect(await within(10_000, 'the process ends', child.exited)).toMatchObject({ code: 0 })
   const { version } = JSON.parse(readFileSync(new URL('package.json', repositoryUrl), 'utf8'))
   expect(child.stdout.join()).toContain(version)
+})
+
+/** As on the page for those who embed the gateway, run and type-checked as it stands there. */
+it('a program embeds the package with what docs/embedding.md shows', async () => {
+  const page = readFileSync(new URL('docs/embedding.md', repositoryUrl), 'utf8')
+  const program = join(layout.directory, 'embedding.ts')
+  writeFileSync(program, fencedBlock(page, 'ts'))
+
+  const compiler = fileURLToPath(new URL('node_modules/typescript/bin/tsc', repositoryUrl))
+  const options = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--ignoreConfig']
+  const resolution = ['--module', 'nodenext', '--target', 'es2024', '--types', 'node']
+  const checked = await startChild(
+    process.execPath,
+    [compiler, ...options, ...resolution, program],
+    { cwd: layout.directory, env: {} },
+  )
+  const { code } = await within(60_000, 'the compiler ends', checked.exited)
+  expect({ code, output: checked.stdout }).toEqual({ code: 0, output: [] })
+
+  const port = await freePort()
+  const child = await startChild(process.execPath, [program], {
+    cwd: layout.directory,
+    env: {
+      COATCHECK_PUBLIC_URL: `http://localhost:${port}`,
+      COATCHECK_LISTEN: `127.0.0.1:${port}`,
+      COATCHECK_ISSUER: 'http://127.0.0.1:1',
+      COATCHECK_CLIENT_ID: 'shop',
+      COATCHECK_CLIENT_SECRET: 'c1ient-5ecret',
+      COATCHECK_UPSTREAM: 'http://127.0.0.1:2',
+      COATCHECK_SECRET: 'Wn8vPq2ZbT5xRk7LmC4dHs9Yg3JfAe6U',
+      COATCHECK_LOGGING_LEVEL: 'error',
+    },
+  })
+  try {
+    const answer = await waitFor('the embedded gateway answers', () =>
+      fetch(`http://localhost:${port}/bff/session`, { headers: { 'x-csrf': '1' } }).catch(
+        () => undefined,
+      ),
+    )
+    expect(await answer?.json()).toMatchObject({ authenticated: false })
+    expect(await endBySigterm(child, 30_000)).toEqual({ code: 0, signal: null })
+  } finally {
+    await child.kill()
+  }
+}, 120_000)
+
+it('everything that package.json points at is packed', () => {
+  const { bin, exports, files } = JSON.parse(
+    readFileSync(new URL('package.json', repositoryUrl), 'utf8'),
+  ) as {
+    bin: Record<string, string>
+    exports: Record<string, Record<string, string> | string>
+    files: string[]
+  }
+  const targets = [bin, ...Object.values(exports)].flatMap((to) =>
+    typeof to === 'string' ? [to] : Object.values(to),
+  )
+  expect(targets).toContain('./dist/embedding.js')
+  for (const target of targets) {
+    const path = target.replace(/^\.\//, '')
+    if (path === 'package.json') continue
+    expect(existsSync(join(layout.directory, path)), target).toBe(true)
+    expect(files.some((packed) => path.startsWith(`${packed}/`))).toBe(true)
+  }
 })
 
 it('the gateway is healthy while everything else is down, and SIGTERM ends it with 0', async () => {
