@@ -16,6 +16,7 @@ import {
 import type { RequestKind, SameOriginGuard } from './guard/same-origin.ts'
 import type { Target } from './routing/path.ts'
 import { type Route, upstreamPath } from './routing/route-table.ts'
+import type { CookieReading } from './session/session-cookie.ts'
 import type { TicketRenewal } from './session/ticket-renewal.ts'
 import type { OpenSession, Vault } from './session/vault.ts'
 import { type ForwardResult, forward, type UpstreamDispatch } from './upstream/forward.ts'
@@ -64,7 +65,7 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
 
   return async (request, route) => {
     const presented = presentedCredential(request, route)
-    if (presented === 'session') guard(request, requestKind(request, route))
+    if (presented.kind !== 'absent') guard(request, requestKind(request, route))
     admission.admit(request.client)
     const session = await withFreshToken(route, await authenticate(request, presented))
     if (session.kind !== 'live' && !route.accept.includes('anonymous'))
@@ -73,18 +74,17 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
   }
 
   /** Syntax only. Bearer tokens and keys are not evaluated where the route does not accept them. */
-  function presentedCredential(request: ProxiedRequest, route: Route): 'session' | 'none' {
-    return route.accept.includes('session') && sessions.carries(request.header('cookie'))
-      ? 'session'
-      : 'none'
+  function presentedCredential(request: ProxiedRequest, route: Route): CookieReading {
+    return route.accept.includes('session')
+      ? sessions.presented(request.header('cookie'))
+      : { kind: 'absent' }
   }
 
   async function authenticate(
     request: ProxiedRequest,
-    presented: 'session' | 'none',
+    presented: CookieReading,
   ): Promise<SessionReading> {
-    if (presented === 'none') return { kind: 'absent', why: 'no_cookie' }
-    const reading = await sessions.read(request.header('cookie'))
+    const reading = await sessions.read(presented)
     if (reading.kind === 'absent' && reading.why === 'forged')
       admission.countFailure(request.client)
     return reading

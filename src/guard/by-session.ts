@@ -27,10 +27,10 @@ export type SessionReading =
     }
 
 export interface SessionReader {
-  /** Syntax only: whether the request carries a session cookie at all. */
-  carries(cookieHeader: string | undefined): boolean
+  /** Syntax only: the session cookie as the request carries it, if it does. */
+  presented(cookieHeader: string | undefined): CookieReading
   /** Throws `store_unavailable` when it cannot be known. */
-  read(cookieHeader: string | undefined): Promise<SessionReading>
+  read(cookie: CookieReading): Promise<SessionReading>
 }
 
 export const createSessionReader = (
@@ -40,36 +40,32 @@ export const createSessionReader = (
   /** This process's id where sessions live in memory; undefined with a shared store. */
   home: string | undefined,
   notice: (notice: string, detail: string) => void,
-): SessionReader => {
-  const cookie = (header: string | undefined): CookieReading => readCookie(header, cookieName)
-  return {
-    carries: (header) => cookie(header).kind !== 'absent',
+): SessionReader => ({
+  presented: (header) => readCookie(header, cookieName),
 
-    read: async (header) => {
-      const reading = cookie(header)
-      if (reading.kind === 'absent') return { kind: 'absent', why: 'no_cookie' }
-      if (reading.kind === 'ambiguous') return { kind: 'absent', why: 'two_cookies' }
-      const opened = await tickets.open(reading.value)
-      if (opened.kind !== 'opened') return { kind: 'absent', why: opened.kind }
-      if (opened.ticket.home !== home) {
-        notice(
-          'session_of_another_process',
-          'this session lives in another process’s memory: set COATCHECK_REDIS_URL',
-        )
-        return { kind: 'absent', why: 'other_process' }
-      }
-      const state = await vault.load(opened.ticket)
-      switch (state.kind) {
-        case 'live':
-          return { kind: 'live', open: state.open, ringId: opened.ringId }
-        case 'ended':
-          return state
-        case 'absent':
-          return { kind: 'absent', why: 'no_record' }
-      }
-    },
-  }
-}
+  read: async (cookie) => {
+    if (cookie.kind === 'absent') return { kind: 'absent', why: 'no_cookie' }
+    if (cookie.kind === 'ambiguous') return { kind: 'absent', why: 'two_cookies' }
+    const opened = await tickets.open(cookie.value)
+    if (opened.kind !== 'opened') return { kind: 'absent', why: opened.kind }
+    if (opened.ticket.home !== home) {
+      notice(
+        'session_of_another_process',
+        'this session lives in another process’s memory: set COATCHECK_REDIS_URL',
+      )
+      return { kind: 'absent', why: 'other_process' }
+    }
+    const state = await vault.load(opened.ticket)
+    switch (state.kind) {
+      case 'live':
+        return { kind: 'live', open: state.open, ringId: opened.ringId }
+      case 'ended':
+        return state
+      case 'absent':
+        return { kind: 'absent', why: 'no_record' }
+    }
+  },
+})
 
 /** What a request hears that needs a session and has none. */
 export const sessionRefusal = (

@@ -22,12 +22,7 @@ import type { Device, Devices } from '../../logout/devices.ts'
 import type { FrontchannelLogout } from '../../logout/frontchannel-logout.ts'
 import type { Logout } from '../../logout/logout.ts'
 import { idleExpiresIn, sessionDeadline, wholeSecondsUntil } from '../../session/session.ts'
-import {
-  type CookieNames,
-  clearCookie,
-  readCookie,
-  type SameSite,
-} from '../../session/session-cookie.ts'
+import { type CookieNames, clearCookie, type SameSite } from '../../session/session-cookie.ts'
 import { parseDeviceHandle } from '../../session/session-index.ts'
 import type { Ticket, TicketSealer } from '../../session/ticket.ts'
 import type { TicketRenewal } from '../../session/ticket-renewal.ts'
@@ -95,8 +90,10 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     if (!isDocumentNavigation(exchange)) throw new GatewayError('navigation_required')
   }
 
+  const sessionCookie = (exchange: Exchange) => sessions.presented(header(exchange, 'cookie'))
+
   const readSession = async (exchange: Exchange): Promise<SessionReading> => {
-    const reading = await sessions.read(header(exchange, 'cookie'))
+    const reading = await sessions.read(sessionCookie(exchange))
     if (reading.kind === 'absent' && reading.why === 'forged')
       admission.countFailure(exchange.client)
     return reading
@@ -104,7 +101,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
 
   /** The ticket alone, without asking the store: what the transaction remembers of a session. */
   const presentTicket = async (exchange: Exchange): Promise<Ticket | undefined> => {
-    const cookie = readCookie(header(exchange, 'cookie'), names.session)
+    const cookie = sessionCookie(exchange)
     const opened = cookie.kind === 'value' ? await tickets.open(cookie.value) : undefined
     if (opened?.kind === 'forged') admission.countFailure(exchange.client)
     return opened?.kind === 'opened' ? opened.ticket : undefined
@@ -114,7 +111,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     exchange.method === 'GET' &&
     isFromOtherOrigin(exchange) &&
     isDocumentNavigation(exchange) &&
-    !sessions.carries(header(exchange, 'cookie'))
+    sessionCookie(exchange).kind === 'absent'
 
   const ownUrl = ({ target }: Exchange) => `${target.rawPath}${target.query}`
 
@@ -275,7 +272,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
           requestId: exchange.requestId,
         })
         const isOver =
-          sessions.carries(header(exchange, 'cookie')) &&
+          sessionCookie(exchange).kind !== 'absent' &&
           (await readSession(exchange)).kind === 'ended'
         return frontchannelPage(settings.issuer, isOver ? [clearSession()] : [])
       },
