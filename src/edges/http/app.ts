@@ -20,7 +20,7 @@ import { createEndpoints, type EndpointDependencies } from './endpoints.ts'
 import { type Exchange, headerOf } from './exchange.ts'
 import { sameSitePage } from './pages.ts'
 import { type ProblemContext, problemReply } from './problem.ts'
-import { type Reply, reply, seeOther, send } from './reply.ts'
+import { envelope, type Reply, reply, seeOther, send, transportSecurity } from './reply.ts'
 
 /** The SPA's files, from a directory or from another server. False: nothing there. */
 export interface SpaServer {
@@ -42,7 +42,7 @@ export interface UpgradeExchange {
 export interface AppDependencies
   extends Omit<
     EndpointDependencies,
-    'exchangeOf' | 'problemContext' | 'report' | 'demandsSession'
+    'exchangeOf' | 'problemContext' | 'report' | 'demandsSession' | 'outside'
   > {
   readonly routes: RouteTable
   readonly proxy: RouteProxy
@@ -74,6 +74,7 @@ const UNROUTABLE: Target = { path: '/', rawPath: '/', query: '', encodedSlash: f
 export const createApp = (dependencies: AppDependencies): App => {
   const { routes, proxy, spa, clientAddress, observe, clock, emit, settings } = dependencies
   const publicHost = new URL(settings.publicOrigin).host
+  const outside = envelope(transportSecurity(settings.publicOrigin))
 
   const problemContext = (exchange: Exchange): ProblemContext => ({
     requestId: exchange.requestId,
@@ -112,6 +113,7 @@ export const createApp = (dependencies: AppDependencies): App => {
   const endpoints = createEndpoints({
     ...dependencies,
     problemContext,
+    outside,
     report,
     demandsSession: (returnTo) => {
       const parsed = parseTarget(returnTo.split('#', 1)[0] ?? '')
@@ -166,15 +168,15 @@ export const createApp = (dependencies: AppDependencies): App => {
       case 'route': {
         const outcome = await proxy(exchange, destination.route)
         if (outcome.kind === 'login')
-          send(req, res, seeOther(loginUrl(settings.prefix, outcome.returnTo)), requestId)
+          send(req, res, seeOther(loginUrl(settings.prefix, outcome.returnTo)), outside(requestId))
         if (outcome.kind === 'same_site_page')
-          send(req, res, sameSitePage(`${target.rawPath}${target.query}`), requestId)
+          send(req, res, sameSitePage(`${target.rawPath}${target.query}`), outside(requestId))
         return
       }
       case 'spa': {
         const isNavigation = isDocumentNavigation(exchange)
         const elsewhere = isNavigation ? toPublicUrl(exchange) : undefined
-        if (elsewhere !== undefined) return send(req, res, elsewhere, requestId)
+        if (elsewhere !== undefined) return send(req, res, elsewhere, outside(requestId))
         if (spa === undefined || !(await spa.serve(exchange, isNavigation)))
           throw new GatewayError('route_not_found')
         return
@@ -218,7 +220,7 @@ export const createApp = (dependencies: AppDependencies): App => {
       } catch (thrown) {
         const error = asGatewayError(thrown)
         report(error, exchange)
-        send(req, res, problemReply(error, problemContext(exchange)), exchange.requestId)
+        send(req, res, problemReply(error, problemContext(exchange)), outside(exchange.requestId))
       }
     }
     // Only rendering the refusal can fail now, and then nothing is left to say.
@@ -237,7 +239,7 @@ export const createApp = (dependencies: AppDependencies): App => {
       } catch (thrown) {
         const error = asGatewayError(thrown)
         report(error, { requestId })
-        refuseUpgrade(socket, problemReply(error, refusedUpgrade(requestId)), requestId)
+        refuseUpgrade(socket, problemReply(error, refusedUpgrade(requestId)), outside(requestId))
       }
     }
     run().catch(() => socket.destroy())
@@ -254,15 +256,14 @@ export const createApp = (dependencies: AppDependencies): App => {
 }
 
 /** A handshake has no ServerResponse: the refusal is written by hand, and the connection ends with it. */
-export const refuseUpgrade = (socket: Duplex, answer: Reply, requestId: string): void => {
+export const refuseUpgrade = (socket: Duplex, answer: Reply, outside: Reply['headers']): void => {
   if (socket.destroyed || !socket.writable) {
     socket.destroy()
     return
   }
   const lines = [
     `HTTP/1.1 ${answer.status} Refused`,
-    ...answer.headers.map(([name, value]) => `${name}: ${value}`),
-    `x-request-id: ${requestId}`,
+    ...[...answer.headers, ...outside].map(([name, value]) => `${name}: ${value}`),
     `content-length: ${Buffer.byteLength(answer.body)}`,
     'connection: close',
   ]

@@ -1,5 +1,7 @@
 /** Security headers of the SPA's files: those that break no ordinary build, and the strict set for who wants more. */
 
+import { transportSecurity } from './reply.ts'
+
 /** `default`, `strict`, or a Content-Security-Policy of the operator's own, sent as it is. */
 export type PolicySetting = string
 
@@ -20,7 +22,7 @@ const policyOf = (setting: PolicySetting): string => {
   return setting === 'strict' ? STRICT_POLICY : setting
 }
 
-/** Flat name-value list. `publicUrl` decides about HSTS, which means nothing over http (RFC 6797 §7.2). */
+/** Flat name-value list. */
 export const documentHeaders = (csp: PolicySetting, publicUrl: string): readonly string[] => [
   'content-security-policy',
   policyOf(csp),
@@ -32,7 +34,5 @@ export const documentHeaders = (csp: PolicySetting, publicUrl: string): readonly
   // Other sites' windows get no hold on ours; popups that the application opens itself keep working.
   'cross-origin-opener-policy',
   'same-origin-allow-popups',
-  ...(publicUrl.startsWith('https:')
-    ? ['strict-transport-security', 'max-age=31536000; includeSubDomains']
-    : []),
+  ...transportSecurity(publicUrl).flat(),
 ]

@@ -31,7 +31,7 @@ import type { Exchange } from './exchange.ts'
 import { frontchannelPage, sameSitePage } from './pages.ts'
 import { rfc3339, singleValues } from './parameters.ts'
 import { type ProblemContext, problemReply } from './problem.ts'
-import { asResponse, json, type Reply, reply, seeOther } from './reply.ts'
+import { asResponse, type Envelope, json, type Reply, reply, seeOther } from './reply.ts'
 
 export interface EndpointDependencies {
   readonly admission: Admission
@@ -50,6 +50,7 @@ export interface EndpointDependencies {
   readonly emit: Emit
   readonly exchangeOf: (context: Context<{ Bindings: HttpBindings }>) => Exchange
   readonly problemContext: (exchange: Exchange) => ProblemContext
+  readonly outside: Envelope
   readonly report: (error: GatewayError, exchange: Exchange) => void
   /** Whether a page load of that path is sent to sign in. */
   readonly demandsSession: (returnTo: string) => boolean
@@ -74,7 +75,7 @@ const DEVICE_LENGTH_MAX = 200
 export const createEndpoints = (dependencies: EndpointDependencies) => {
   const { admission, guard, sessions, tickets, renewal, starter, callback, logout } = dependencies
   const { backchannelLogout, frontchannelLogout, devices } = dependencies
-  const { names, clock, emit, problemContext, report, settings } = dependencies
+  const { names, clock, emit, problemContext, outside, report, settings } = dependencies
   const { prefix } = settings
 
   const header = (exchange: Exchange, name: string) => exchange.header(name)
@@ -406,7 +407,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       try {
         if (endpoint === undefined)
           throw new GatewayError('method_not_allowed', { allow: Object.keys(methods) })
-        return asResponse(await endpoint(exchange, context.req.raw), exchange.requestId)
+        return asResponse(await endpoint(exchange, context.req.raw), outside(exchange.requestId))
       } catch (thrown) {
         return failed(exchange, thrown)
       }
@@ -419,7 +420,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
   const failed = (exchange: Exchange, thrown: unknown): Response => {
     const error = asGatewayError(thrown)
     report(error, exchange)
-    return asResponse(problemReply(error, problemContext(exchange)), exchange.requestId)
+    return asResponse(problemReply(error, problemContext(exchange)), outside(exchange.requestId))
   }
 
   return app

@@ -6,7 +6,7 @@ import { asGatewayError, GatewayError } from '../../errors.ts'
 import type { Emit } from '../../events.ts'
 import type { Admin } from './admin.ts'
 import { problemReply } from './problem.ts'
-import { json, type Reply, reply, send } from './reply.ts'
+import { envelope, json, type Reply, reply, send } from './reply.ts'
 
 type StoreState = 'ok' | 'unavailable'
 type ProviderState = 'ok' | 'unavailable' | 'unknown'
@@ -63,6 +63,8 @@ export const createOperations = (options: OperationsOptions): RequestListener =>
     return known()
   }
 
+  const outside = envelope()
+
   return async (req, res) => {
     const requestId = randomUUID()
     const refused = (thrown: unknown) => {
@@ -82,7 +84,7 @@ export const createOperations = (options: OperationsOptions): RequestListener =>
         expectedOrigin: undefined,
       })
     }
-    send(req, res, await answer(req, requestId).catch(refused), requestId)
+    send(req, res, await answer(req, requestId).catch(refused), outside(requestId))
   }
 }
 

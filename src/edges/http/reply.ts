@@ -37,11 +37,22 @@ export const json = (
 export const seeOther = (location: string, setCookies: readonly string[] = []): Reply =>
   reply(303, [['location', location]], '', setCookies)
 
-/** `requestId` goes on every answer, so that a user can name the fault. */
-export const asResponse = (answer: Reply, requestId: string): Response => {
+/** A year, as long as lists of such hosts want it. Over http it means nothing, and is left out (RFC 6797 §7.2). */
+export const transportSecurity = (publicUrl: string): Reply['headers'] =>
+  publicUrl.startsWith('https:')
+    ? [['strict-transport-security', 'max-age=31536000; includeSubDomains']]
+    : []
+
+/** On every answer, refusals included: its id, so that a user can name the fault, and what else a listener says. */
+export type Envelope = (requestId: string) => Reply['headers']
+
+export const envelope =
+  (always: Reply['headers'] = []): Envelope =>
+  (requestId) => [['x-request-id', requestId], ...always]
+
+export const asResponse = (answer: Reply, outside: Reply['headers']): Response => {
   const headers = new Headers()
-  for (const [name, value] of answer.headers) headers.append(name, value)
-  headers.set('x-request-id', requestId)
+  for (const [name, value] of [...answer.headers, ...outside]) headers.append(name, value)
   return new Response(answer.body === '' ? null : answer.body, { status: answer.status, headers })
 }
 
@@ -49,14 +60,14 @@ export const send = (
   req: IncomingMessage,
   res: ServerResponse,
   answer: Reply,
-  requestId: string,
+  outside: Reply['headers'],
 ): void => {
   if (res.headersSent || res.destroyed) {
     res.destroy()
     return
   }
-  const headers = answer.headers.flat()
-  headers.push('x-request-id', requestId, 'content-length', String(Buffer.byteLength(answer.body)))
+  const headers = [...answer.headers, ...outside].flat()
+  headers.push('content-length', String(Buffer.byteLength(answer.body)))
   // A body that nobody will read must not keep the connection: the next request could hide in it.
   if (!req.complete && carriesBody(req)) headers.push('connection', 'close')
   res.writeHead(answer.status, headers)

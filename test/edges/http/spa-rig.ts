@@ -10,7 +10,7 @@ import { refuseUpgrade, type SpaServer } from '../../../src/edges/http/app.ts'
 import { type Exchange, headerOf } from '../../../src/edges/http/exchange.ts'
 import { startListener } from '../../../src/edges/http/listener.ts'
 import { problemReply } from '../../../src/edges/http/problem.ts'
-import { send } from '../../../src/edges/http/reply.ts'
+import { envelope, send } from '../../../src/edges/http/reply.ts'
 import { asGatewayError, GatewayError } from '../../../src/errors.ts'
 import { isDocumentNavigation } from '../../../src/guard/fetch-metadata.ts'
 import { parseTarget, type Target } from '../../../src/routing/path.ts'
@@ -53,7 +53,7 @@ export const startSpaRig = async (spa: SpaServer): Promise<SpaRig> => {
       if (await spa.serve(exchange, isDocumentNavigation(exchange))) return
       throw new GatewayError('route_not_found')
     } catch (thrown) {
-      send(req, res, problem(thrown), CONTEXT.requestId)
+      send(req, res, problem(thrown), envelope()(CONTEXT.requestId))
     }
   }
 
@@ -62,7 +62,7 @@ export const startSpaRig = async (spa: SpaServer): Promise<SpaRig> => {
     try {
       await spa.upgrade({ req, socket, head, requestId, client: CLIENT, target: targetOf(req) })
     } catch (thrown) {
-      refuseUpgrade(socket, problem(thrown), requestId)
+      refuseUpgrade(socket, problem(thrown), envelope()(requestId))
     }
   }
 
