@@ -296,3 +296,15 @@ it('RFC 9457 §3.1 every public code is reached by a test of the whole gateway',
   const reached = new Set([...CASES.map(({ code }) => code), ...ELSEWHERE])
   expect([...reached].sort()).toEqual(Object.keys(ERRORS).sort())
 })
+
+it('RFC 9112 §4 a refused handshake has the status line of any other refusal', async () => {
+  const answer = await rawRequest(whole.port, {
+    target: '/api/socket',
+    lines: [
+      ...['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'],
+      'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+    ],
+  })
+  expect(answer.whole.split('\r\n')[0]).toBe('HTTP/1.1 404 Not Found')
+  expect(answer.json()).toMatchObject({ code: 'route_not_found', status: 404 })
+})

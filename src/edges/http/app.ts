@@ -4,7 +4,12 @@
  */
 
 import { randomUUID } from 'node:crypto'
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import {
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http'
 import type { Duplex } from 'node:stream'
 import { getRequestListener } from '@hono/node-server'
 import { asGatewayError, GatewayError } from '../../errors.ts'
@@ -262,7 +267,7 @@ export const refuseUpgrade = (socket: Duplex, answer: Reply, outside: Reply['hea
     return
   }
   const lines = [
-    `HTTP/1.1 ${answer.status} Refused`,
+    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}`,
     ...[...answer.headers, ...outside].map(([name, value]) => `${name}: ${value}`),
     `content-length: ${Buffer.byteLength(answer.body)}`,
     'connection: close',

@@ -6,6 +6,7 @@ import {
   type RequestListener,
   type Server,
   type ServerResponse,
+  STATUS_CODES,
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -288,17 +289,9 @@ const PARSE_FAULTS: Readonly<Record<string, number>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 }
 
-const REASON_PHRASES: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  405: 'Method Not Allowed',
-  408: 'Request Timeout',
-  413: 'Content Too Large',
-  417: 'Expectation Failed',
-  426: 'Upgrade Required',
-  431: 'Request Header Fields Too Large',
-  500: 'Internal Server Error',
-  503: 'Service Unavailable',
-}
+/** A problem document (RFC 9457 §4.2.1): its type is blank, for the status says it all, and nobody has read more. */
+const problemOf = (status: number): string =>
+  `${JSON.stringify({ type: 'about:blank', title: STATUS_CODES[status], status })}\n`
 
 /** Header fields that the status demands (RFC 9110 §15.5.6, §15.5.22; RFC 6455 §4.4). */
 const REFUSAL_HEADERS: Readonly<Record<number, readonly string[]>> = {
@@ -308,6 +301,20 @@ const REFUSAL_HEADERS: Readonly<Record<number, readonly string[]>> = {
   503: ['retry-after', '1'],
 }
 
+const refusalHeaders = (status: number, problem: string): string[] => [
+  ...(REFUSAL_HEADERS[status] ?? []),
+  'cache-control',
+  'no-store',
+  'content-type',
+  'application/problem+json',
+  'x-content-type-options',
+  'nosniff',
+  'content-length',
+  String(Buffer.byteLength(problem)),
+  'connection',
+  'close',
+]
+
 /** A request that is refused unread ends its connection: in what follows, another request could hide. */
 const refuse = (req: IncomingMessage, res: ServerResponse, status: number): void => {
   if (res.headersSent || res.destroyed) {
@@ -315,16 +322,9 @@ const refuse = (req: IncomingMessage, res: ServerResponse, status: number): void
     return
   }
   req.resume()
-  res.writeHead(status, [
-    ...(REFUSAL_HEADERS[status] ?? []),
-    'cache-control',
-    'no-store',
-    'content-length',
-    '0',
-    'connection',
-    'close',
-  ])
-  res.end()
+  const problem = problemOf(status)
+  res.writeHead(status, refusalHeaders(status, problem))
+  res.end(problem)
 }
 
 /** The same on a raw socket. What still arrives is dropped: unread bytes would turn the answer into a reset. */
@@ -333,11 +333,11 @@ const cut = (socket: Duplex, status: number): void => {
     socket.destroy()
     return
   }
-  const headers = REFUSAL_HEADERS[status] ?? []
-  let head = `HTTP/1.1 ${status} ${REASON_PHRASES[status] ?? ''}\r\n`
+  const problem = problemOf(status)
+  const headers = refusalHeaders(status, problem)
+  let head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n`
   for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`
-  head += 'cache-control: no-store\r\ncontent-length: 0\r\nconnection: close\r\n\r\n'
-  socket.end(head)
+  socket.end(`${head}\r\n${problem}`)
   linger(socket)
 }
 

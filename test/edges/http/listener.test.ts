@@ -135,6 +135,27 @@ describe('heads that RFC 9112 does not allow', () => {
     expect(served).toEqual(['/fits'])
   })
 
+  const unread: readonly (readonly [number, string, string])[] = [
+    [400, 'Bad Request', 'nonsense\r\n\r\n'],
+    [400, 'Bad Request', `GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n`],
+    [405, 'Method Not Allowed', 'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n'],
+    [417, 'Expectation Failed', get('/x', 'Expect: the-impossible\r\n')],
+    [431, 'Request Header Fields Too Large', get('/x', `X: ${'x'.repeat(33_000)}\r\n`)],
+    [431, 'Request Header Fields Too Large', get('/x', 'X: 1\r\n'.repeat(300))],
+  ]
+  it.each(unread)(
+    'RFC 9457 §4.2.1 what is refused unread is a problem (%i %s)',
+    async (status, title, request) => {
+      const { port } = await start()
+      const answer = await rawExchange(port, request)
+      const [head = '', body = ''] = answer.split('\r\n\r\n')
+      expect(head.split('\r\n')[0]).toBe(`HTTP/1.1 ${status} ${title}`)
+      expect(head.toLowerCase()).toContain('\r\ncontent-type: application/problem+json')
+      expect(head.toLowerCase()).toContain(`\r\ncontent-length: ${Buffer.byteLength(body)}`)
+      expect(JSON.parse(body)).toEqual({ type: 'about:blank', title, status })
+    },
+  )
+
   it('RFC 6585 §5 more lines than are read get 431, not a request without some of them', async () => {
     const { port, served } = await start()
     const lines = (count: number) => 'X: 1\r\n'.repeat(count - 2) + closing
