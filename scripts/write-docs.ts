@@ -80,18 +80,8 @@ ${table(SETTINGS.filter(({ variable }) => variable === undefined))}
 
 ## Content-Security-Policy of the app
 
-\`spa.csp: default\` adds \`frame-ancestors 'none'; object-src 'none'; base-uri 'self'\`, which breaks no ordinary build.
-\`spa.csp: strict\` lets scripts, styles, fonts, images and connections come from the app's own origin alone. Before
-turning it on, look for what a build needs beyond that, and write a policy of your own for it:
-
-| Needs | Directive |
-|---|---|
-| component libraries that insert \`<style>\` at run time (Emotion, styled-components, Angular without a nonce) | \`style-src 'self' 'unsafe-inline'\` |
-| web fonts or style sheets of another host | \`font-src 'self' https://fonts.example\`, \`style-src 'self' https://fonts.example\` |
-| images as \`data:\` URLs, avatars of the provider | \`img-src 'self' data: https://images.example\` |
-| error trackers and analytics | \`connect-src 'self' https://tracker.example\`, and \`script-src\` where they load a script |
-| WebAssembly | \`script-src 'self' 'wasm-unsafe-eval'\` |
-| web workers from \`blob:\` URLs | \`worker-src 'self' blob:\` |
+[spa-files.md](spa-files.md#security-headers) has both policies of \`spa.csp\`, and what component libraries, fonts, images and error
+trackers need beyond \`strict\`.
 `
 
 const table = (settings: readonly Setting[]): string =>

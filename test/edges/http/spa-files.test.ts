@@ -1,5 +1,6 @@
 import {
   readdir,
+  readFile,
   readlink,
   rename,
   rm,
@@ -13,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { createSpaFiles } from '../../../src/edges/http/spa-files.ts'
+import { tableRows } from '../../architecture/markdown.ts'
 import { waitFor, within } from '../../support/wait.ts'
 import { rawClient, rawExchange } from '../upstream/raw-sockets.ts'
 import { ask, type BuildDirectory, buildDirectory, type SpaRig, startSpaRig } from './spa-rig.ts'
@@ -405,6 +407,17 @@ describe('security headers', () => {
     expect((await policyOf('strict')).get('content-security-policy')).toBe(
       "default-src 'self'; frame-ancestors 'none'; object-src 'none'; base-uri 'self'",
     )
+  })
+
+  it('docs/spa-files.md shows what is sent, word for word', async () => {
+    const page = await readFile(new URL('../../../docs/spa-files.md', import.meta.url), 'utf8')
+    const documented = new Map(
+      tableRows(page, 'spa.csp').map(([name = '', policy]) => [name, policy]),
+    )
+    for (const setting of ['default', 'strict']) {
+      const sent = (await policyOf(setting)).get('content-security-policy')
+      expect(documented.get(setting)).toBe(sent)
+    }
   })
 
   it('a policy of one’s own is sent as it is', async () => {
