@@ -82,6 +82,7 @@ const processIo: Io = {
           resolve(signal)
         })
     }),
+  onReloadSignal: (listener) => void process.on('SIGHUP', listener),
 }
 
 // A reader that leaves early, such as `head`, is no fault.
