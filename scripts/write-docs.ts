@@ -54,8 +54,8 @@ spa:
 - **Variables** come from the path in YAML: \`session.idle\` is \`COATCHECK_SESSION_IDLE\`, \`session.sameSite\` is
   \`COATCHECK_SESSION_SAME_SITE\`. Lists are separated by commas. An empty variable counts as absent.
 - **Secret files**: any variable with \`_FILE\` at its end names a file with the value, one newline at its end removed.
-  A variable and its \`_FILE\` together are an error. Files are read again every 10 seconds, by path, so that swapped
-  secret mounts are seen: \`clientSecret\`, \`secret\`, \`redis.url\` and \`admin.token\` follow them; for the other settings a change is only
+  A variable and its \`_FILE\` together are an error. Files are read again every 10 seconds, and at once on SIGHUP, by path,
+  so that swapped secret mounts are seen ([key-rotation.md](key-rotation.md)): \`clientSecret\`, \`secret\`, \`redis.url\` and \`admin.token\` follow them; for the other settings a change is only
   logged and takes effect with the next start. A new content that cannot be used changes nothing and is logged.
   The files that \`redis.tls.ca\`, \`redis.tls.cert\` and \`redis.tls.key\` name are followed likewise.
 - **The file** is what \`--config\` names, else what \`COATCHECK_CONFIG\` names, else \`coatcheck.yaml\` in the working

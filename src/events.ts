@@ -72,6 +72,10 @@ export type GatewayEvent =
       readonly note?: string
       readonly cause?: unknown
     }
+  /** At start, and whenever a secret comes, goes or begins to seal. Ring ids, which every cookie shows. */
+  | { readonly type: 'key_ring_changed'; readonly seals: number; readonly opens: readonly number[] }
+  /** A session came under an outdated secret, and its cookie or record has the current one now. */
+  | { readonly type: 'seal_renewed'; readonly session: string; readonly of: 'ticket' | 'record' }
   /** Once per process and subject (for example an issuer): something the operator should change. */
   | { readonly type: 'operator_notice'; readonly notice: string; readonly detail: string }
 

@@ -5,6 +5,7 @@ import type { IncomingMessage, RequestListener } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { isLoopback } from './config/addresses.ts'
 import type { Config } from './config/config.ts'
+import { constant } from './config/watched.ts'
 import { createProviderSlots } from './credential/provider-slots.ts'
 import { createRefreshMachine, refreshTimes } from './credential/refresh.ts'
 import type { RefreshLease } from './credential/refresh-lease.ts'
@@ -40,7 +41,7 @@ import { createRevoke } from './oidc/revocation.ts'
 import { createProxy } from './proxy.ts'
 import { createClientAddress } from './routing/client-address.ts'
 import { compileRoutes, type Route } from './routing/route-table.ts'
-import { createKeyRing } from './session/key-ring.ts'
+import { createKeyRingRotation } from './session/key-ring-rotation.ts'
 import { createRecordSealer } from './session/record.ts'
 import { createRoster } from './session/roster.ts'
 import { createSealer } from './session/seal.ts'
@@ -121,10 +122,11 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const cookieMaxAge = session.persistent ? session.absolute : undefined
   const claimPaths = [...DEFAULT_CLAIMS, ...config.user.claims]
 
-  const secrets = config.secret?.current ?? [randomUUID() + randomUUID()]
-  const ring = { current: createKeyRing(secrets) }
-  const stopFollowing = config.secret?.subscribe((changed) => {
-    ring.current = createKeyRing(changed)
+  const ring = createKeyRingRotation({
+    secrets: config.secret ?? constant([randomUUID() + randomUUID()]),
+    clock,
+    changed: ({ sealing, ids }) =>
+      emit({ type: 'key_ring_changed', seals: sealing.id, opens: ids }),
   })
 
   // The store comes and goes: each change is a line of its own, not the first one alone.
@@ -160,7 +162,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     emit,
     idle: session.idle,
   })
-  const renewal = createTicketRenewal(ring, tickets, vault, {
+  const renewal = createTicketRenewal(ring, tickets, vault, emit, {
     name: names.session,
     sameSite: sessionSameSite,
     maxAge: cookieMaxAge,
@@ -358,7 +360,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     close: async () => {
       state = 'draining'
       await machine.settled(milliseconds(config.drain.deadline * 1000))
-      stopFollowing?.()
+      ring.stop()
       await Promise.all([provider.close(), dispatch.close(), stores.close()])
     },
   }

@@ -81,6 +81,7 @@ const processIo: Io = {
           resolve(signal)
         })
     }),
+  onReloadSignal: (listener) => void process.on('SIGHUP', listener),
 }
 
 const EXIT_GRACE_MS = 1000

@@ -46,7 +46,8 @@ const CONFIG_ROWS = rows([
 export const SERVE_HELP = `Usage: coatcheck serve [--config FILE]
 
 Runs the gateway until SIGTERM or SIGINT. It starts, and says so in one line, while the provider, Redis or the
-upstreams are still down. After SIGTERM readiness fails first, then requests finish, then it exits with 0.
+upstreams are still down. After SIGTERM readiness fails first, then requests finish, then it exits with 0. On SIGHUP it reads
+secret files again at once instead of within 10 seconds; without any, SIGHUP ends it.
 
 Options:
 ${CONFIG_ROWS}`

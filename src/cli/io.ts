@@ -12,6 +12,8 @@ export interface Io {
   err(line: string): void
   /** The first SIGTERM or SIGINT from now on. A second one ends the process at once. */
   stopSignal(): Promise<'SIGTERM' | 'SIGINT'>
+  /** Calls the listener at each SIGHUP from now on, which then no longer ends the process. */
+  onReloadSignal(listener: () => void): void
 }
 
 /** Resolves with the exit code. Throws UsageError and ConfigError; `command-line.ts` turns them into words. */

@@ -29,6 +29,8 @@ export const serve: Command = async (argv, io) => {
 
   const gateway = createGateway(config, { logger })
   const watching = watchSecrets(loaded, { clock: systemClock, warn })
+  // With nothing to read again it ends the process, as a terminal that closes expects.
+  if (loaded.followedFiles.length > 0) io.onReloadSignal(watching.check)
   try {
     const servers = await startServers(config, gateway)
     await gateway.ready()

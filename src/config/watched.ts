@@ -86,23 +86,33 @@ export const noticed = (
   }
 }
 
-/** Checks every file each 10 seconds. `stop` ends it at once and holds nothing open. */
+export interface SecretWatch {
+  /** Checks every file now. */
+  check(): void
+  /** Ends it at once and holds nothing open. */
+  stop(): void
+}
+
+/** Checks every file each 10 seconds. */
 export const watchSecrets = (
   loaded: { readonly followedFiles: readonly FollowedFile[] },
   options: { readonly clock: Clock; readonly warn: (warning: string) => void },
-): { stop(): void } => {
+): SecretWatch => {
   const stopping = new AbortController()
   const { signal } = stopping
+  const check = () => {
+    for (const file of loaded.followedFiles) {
+      const warning = file.check()
+      if (warning !== undefined) options.warn(warning)
+    }
+  }
   const watch = async () => {
     while (loaded.followedFiles.length > 0) {
       await options.clock.sleep(PERIOD, signal)
       if (signal.aborted) return
-      for (const file of loaded.followedFiles) {
-        const warning = file.check()
-        if (warning !== undefined) options.warn(warning)
-      }
+      check()
     }
   }
   void watch()
-  return { stop: () => stopping.abort() }
+  return { check, stop: () => stopping.abort() }
 }

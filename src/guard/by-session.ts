@@ -23,6 +23,7 @@ export type SessionReading =
         | 'foreign'
         | 'forged'
         | 'no_record'
+        | 'not_opened'
         | 'other_process'
     }
 
@@ -60,9 +61,8 @@ export const createSessionReader = (
       case 'live':
         return { kind: 'live', open: state.open, ringId: opened.ringId }
       case 'ended':
-        return state
       case 'absent':
-        return { kind: 'absent', why: 'no_record' }
+        return state
     }
   },
 })

@@ -1,4 +1,4 @@
-/** The key ring: the first secret seals, all of them open. A secret's id comes from the secret, not its place. */
+/** The key ring: one secret seals, all of them open. A secret's id comes from the secret, not its place. */
 
 import { createSecretKey, hkdfSync, type KeyObject } from 'node:crypto'
 
@@ -16,8 +16,13 @@ export interface RingKey {
 }
 
 export interface KeyRing {
-  readonly first: RingKey
+  /** The first of the list, or for a while the one that was. */
+  readonly sealing: RingKey
+  /** In the order of the list. */
+  readonly ids: readonly number[]
   find(id: number): RingKey | undefined
+  /** Whether what this secret sealed should be sealed anew: all but the one that seals, and those listed before it. */
+  isOutdated(id: number): boolean
   /** For one purpose: every secret's id and derived password, to open with. */
   openingPasswords(purpose: SealPurpose): Readonly<Record<string, string>>
 }
@@ -29,6 +34,10 @@ export interface CurrentKeyRing {
 
 export const RING_ID_BYTES = 6
 
+/** The same on every replica, and nothing to guess the secret from: each cookie shows it. */
+export const ringIdOf = (secret: string): number =>
+  derive(secret, 'id', RING_ID_BYTES).readUIntBE(0, RING_ID_BYTES)
+
 const derive = (secret: string, label: string, bytes: number): Buffer =>
   Buffer.from(hkdfSync('sha256', secret, '', `coatcheck ${label} v1`, bytes))
 
@@ -37,7 +46,7 @@ const ringKey = (secret: string): RingKey => {
     derive(secret, `seal ${purpose}`, 32).toString('base64url')
   const salt = (purpose: RecordPurpose) => derive(secret, `salt ${purpose}`, 32)
   return {
-    id: derive(secret, 'id', RING_ID_BYTES).readUIntBE(0, RING_ID_BYTES),
+    id: ringIdOf(secret),
     passwords: {
       ticket: password('ticket'),
       transaction: password('transaction'),
@@ -52,10 +61,14 @@ const ringKey = (secret: string): RingKey => {
   }
 }
 
-export const createKeyRing = (secrets: readonly string[]): KeyRing => {
+/** Seals with `sealing`, one of the secrets; with the first where nothing is said. */
+export const createKeyRing = (secrets: readonly string[], sealing = secrets[0]): KeyRing => {
   const keys = secrets.map(ringKey)
-  const [first] = keys
-  if (first === undefined) throw new TypeError('a key ring needs at least one secret')
+  const place = sealing === undefined ? -1 : secrets.indexOf(sealing)
+  const sealingKey = keys[place]
+  if (sealingKey === undefined)
+    throw new TypeError('a key ring needs a secret of its own to seal with')
+  const currentIds = new Set(keys.slice(0, place + 1).map(({ id }) => id))
   const byId = new Map(keys.map((key) => [key.id, key]))
   const opening = (purpose: SealPurpose) =>
     Object.freeze(Object.fromEntries(keys.map((key) => [String(key.id), key.passwords[purpose]])))
@@ -65,8 +78,10 @@ export const createKeyRing = (secrets: readonly string[]): KeyRing => {
     logout: opening('logout'),
   }
   return {
-    first,
+    sealing: sealingKey,
+    ids: keys.map(({ id }) => id),
     find: (id) => byId.get(id),
+    isOutdated: (id) => !currentIds.has(id),
     openingPasswords: (purpose) => passwords[purpose],
   }
 }

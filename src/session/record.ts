@@ -146,9 +146,9 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
     key: Buffer,
     plain: Uint8Array,
   ) => {
-    const { id } = ring.current.first
+    const { id } = ring.current.sealing
     const derived = browserKey(purpose, key, id)
-    if (derived === undefined) throw new TypeError('the first secret is always in the ring')
+    if (derived === undefined) throw new TypeError('the sealing secret is always in the ring')
     return encrypt(bound(purpose, name), id, derived, plain)
   }
 
@@ -156,15 +156,16 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
     encryptForBrowser('record', digest, key, packed(session))
 
   const sealMetadata = (digest: SessionDigest, plain: Uint8Array) => {
-    const { id, metadataKey } = ring.current.first
+    const { id, metadataKey } = ring.current.sealing
     return encrypt(bound('metadata', digest), id, metadataKey, plain)
   }
 
   const decryptMetadata = (digest: SessionDigest, sealed: Uint8Array) =>
     decrypt(bound('metadata', digest), sealed, (ringId) => ring.current.find(ringId)?.metadataKey)
 
-  const metadataUnderFirstSecret = (digest: SessionDigest, sealed: Uint8Array): Uint8Array => {
-    if (readHeader(sealed) === ring.current.first.id) return sealed
+  const metadataUnderCurrentSecret = (digest: SessionDigest, sealed: Uint8Array): Uint8Array => {
+    const ringId = readHeader(sealed)
+    if (ringId !== undefined && !ring.current.isOutdated(ringId)) return sealed
     const opened = decryptMetadata(digest, sealed)
     return opened === undefined ? sealed : sealMetadata(digest, opened.plain)
   }
@@ -181,7 +182,7 @@ export const createRecordSealer = (ring: CurrentKeyRing): RecordSealer => {
       generation: session.generation,
       absoluteExpiresAt: session.absoluteExpiresAt,
       sealed: sealSession(digest, key, session),
-      metadata: metadataUnderFirstSecret(digest, former.metadata),
+      metadata: metadataUnderCurrentSecret(digest, former.metadata),
     }),
 
     open: (digest, key, record) => {

@@ -47,9 +47,9 @@ export interface Sealer {
 }
 
 export const createSealer = (ring: CurrentKeyRing): Sealer => ({
-  // iron-session seals with the highest id it is given, so it is given the first secret alone.
+  // iron-session seals with the highest id it is given, so it is given the sealing secret alone.
   seal: (purpose, value, ttl) => {
-    const { id, passwords } = ring.current.first
+    const { id, passwords } = ring.current.sealing
     return sealData(
       { ...value, purpose },
       { password: { [String(id)]: passwords[purpose] }, ttl: ttl as number },

@@ -1,13 +1,14 @@
-/** A ticket or record under an older secret is sealed anew when it is used: same id, same key, newest secret. */
+/** A ticket or record under an outdated secret is sealed anew when it is used: same id, same key, current secret. */
 
+import type { Emit } from '../events.ts'
 import type { Seconds } from '../time.ts'
 import type { CurrentKeyRing } from './key-ring.ts'
 import { type SameSite, setCookie } from './session-cookie.ts'
-import type { TicketSealer } from './ticket.ts'
+import { sessionLabel, type TicketSealer } from './ticket.ts'
 import type { OpenSession, Vault } from './vault.ts'
 
 export interface TicketRenewal {
-  /** `Set-Cookie` lines for the answer: none, unless the cookie was sealed under an older secret. */
+  /** `Set-Cookie` lines for the answer: none, unless the cookie was sealed under an outdated secret. */
   renewed(open: OpenSession, ringId: number): Promise<readonly string[]>
 }
 
@@ -15,6 +16,7 @@ export const createTicketRenewal = (
   ring: CurrentKeyRing,
   tickets: TicketSealer,
   vault: Vault,
+  emit: Emit,
   cookie: {
     readonly name: string
     readonly sameSite: SameSite
@@ -23,10 +25,11 @@ export const createTicketRenewal = (
 ): TicketRenewal => ({
   renewed: async (open, ringId) => {
     vault.reseal(open).catch(() => {
-      // Not retried: the next request under the older secret tries again, and nothing waits for it.
+      // Not retried: the next request under the outdated secret tries again, and nothing waits for it.
     })
-    return ringId === ring.current.first.id
-      ? []
-      : [setCookie(cookie.name, await tickets.seal(open.ticket), cookie.sameSite, cookie.maxAge)]
+    if (!ring.current.isOutdated(ringId)) return []
+    const seal = await tickets.seal(open.ticket)
+    emit({ type: 'seal_renewed', session: sessionLabel(open.ticket.digest), of: 'ticket' })
+    return [setCookie(cookie.name, seal, cookie.sameSite, cookie.maxAge)]
   },
 })

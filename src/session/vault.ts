@@ -15,7 +15,7 @@ import {
 import { createSessionEnd } from './session-end.ts'
 import { EVERYONE, indicesOf } from './session-index.ts'
 import type { SessionDirectory, SessionStore, StoredRecord } from './session-store.ts'
-import { newTicket, type Ticket } from './ticket.ts'
+import { newTicket, sessionLabel, type Ticket } from './ticket.ts'
 
 /** A session with what is needed to write it again. */
 export interface OpenSession {
@@ -28,8 +28,8 @@ export interface OpenSession {
 export type VaultReading =
   | { readonly kind: 'live'; readonly open: OpenSession }
   | { readonly kind: 'ended'; readonly reason: EndReason }
-  /** No such record, or one that this ticket does not open. */
-  | { readonly kind: 'absent' }
+  /** `not_opened`: there is a record, of a secret that this ring has not, or of another key. */
+  | { readonly kind: 'absent'; readonly why: 'no_record' | 'not_opened' }
 
 export type NewSession = Omit<Session, 'generation' | 'createdAt' | 'absoluteExpiresAt'>
 
@@ -60,7 +60,7 @@ export interface Vault {
    * so that one of the two sees the other.
    */
   endOvertaken(open: OpenSession): Promise<EndReason | undefined>
-  /** Seals the record under the first secret where an older one did, if nothing else is going on. */
+  /** Seals the record under the current secret where an outdated one did, if nothing else is going on. */
   reseal(open: OpenSession): Promise<void>
 }
 
@@ -93,10 +93,11 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
 
   const read: Vault['read'] = async (ticket) => {
     const state = await store.load(ticket.digest)
-    if (state.kind !== 'live') return state
+    if (state.kind === 'ended') return state
+    if (state.kind === 'absent') return { kind: 'absent', why: 'no_record' }
     const { record, lastActivityAt } = state
     const opened = records.open(ticket.digest, ticket.key, record)
-    if (opened === undefined) return { kind: 'absent' }
+    if (opened === undefined) return { kind: 'absent', why: 'not_opened' }
     const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
     if (lifetime === 'live')
       return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
@@ -162,11 +163,12 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     },
 
     reseal: async ({ ticket, session, record }) => {
-      if (records.ringIdOf(record) === ring.current.first.id) return
-      await store.reseal(
-        ticket.digest,
-        records.sealNext(ticket.digest, ticket.key, session, record),
-      )
+      const ringId = records.ringIdOf(record)
+      if (ringId !== undefined && !ring.current.isOutdated(ringId)) return
+      const { digest, key } = ticket
+      const outcome = await store.reseal(digest, records.sealNext(digest, key, session, record))
+      if (outcome === 'resealed')
+        emit({ type: 'seal_renewed', session: sessionLabel(digest), of: 'record' })
     },
   }
 }

@@ -1,9 +1,12 @@
 /** `coatcheck serve` as an operator runs it: one line, signals, and starts that cannot be. */
 
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { freePort } from '../support/free-port.ts'
 import { waitFor } from '../support/wait.ts'
+import { emptyDirectory, OTHER_SECRET, RING_SECRET } from '../unit/config/minimal.ts'
 import { runCoatcheck, SMALLEST, startCoatcheck, type Variables } from './run-coatcheck.ts'
 
 const LISTENS = /^coatcheck listens on 127\.0\.0\.1:\d+ for http:\/\/localhost:\d+$/
@@ -52,6 +55,25 @@ test('ends with 0 after SIGINT, without the delay that load balancers need', asy
   const { child } = await serve({ COATCHECK_DRAIN_DELAY: '50s', COATCHECK_DRAIN_DEADLINE: '1m' })
   child.signal('SIGINT')
   expect(await child.exited).toEqual({ code: 0, signal: null })
+})
+
+test('SIGHUP reads secret files again at once; without any, it ends the process', async () => {
+  const directory = emptyDirectory({ ring: RING_SECRET })
+  const reading = await serve({
+    COATCHECK_SECRET: undefined,
+    COATCHECK_SECRET_FILE: join(directory, 'ring'),
+  })
+  const rings = () => reading.child.stdout.filter((line) => line.includes('key_ring_changed'))
+  expect(rings()).toHaveLength(1)
+  writeFileSync(join(directory, 'ring'), `${RING_SECRET}\n${OTHER_SECRET}`)
+  reading.child.signal('SIGHUP')
+  await waitFor('the other secret is read', () => rings().length === 2, { timeoutMs: 5_000 })
+  reading.child.signal('SIGTERM')
+  expect(await reading.child.exited).toEqual({ code: 0, signal: null })
+
+  const { child } = await serve()
+  child.signal('SIGHUP')
+  expect(await child.exited).toEqual({ code: null, signal: 'SIGHUP' })
 })
 
 test('ends at once when a second signal comes', async () => {

@@ -44,6 +44,8 @@ export interface WholeGateway {
   readonly log: readonly Readonly<Record<string, unknown>>[]
   /** The same lines as they were written. */
   readonly logText: () => string
+  /** Reads the files of `_FILE` variables again, as happens every 10 s in a process. */
+  reread(): void
   browser(): Browser
   /** A browser on the application's page, signed in as alice. */
   signedIn(login?: string): Promise<Browser>
@@ -88,7 +90,7 @@ export const startWholeGateway = async (
   })
   const api = await startUpstreamApi({ answer: answerJson({ ok: true }) })
   const file = options.file && (await writeConfig(options.file({ api: api.url })))
-  const { config } = loadConfig({
+  const { config, followedFiles } = loadConfig({
     env: definedOnly({ ...sidecarEnvironment(port, provider, api), ...options.env }),
     cwd: import.meta.dirname,
     ...(file === undefined ? {} : { configFile: file.path }),
@@ -119,6 +121,9 @@ export const startWholeGateway = async (
       return lines.map((line) => JSON.parse(line) as Record<string, unknown>)
     },
     logText: () => lines.join(''),
+    reread: () => {
+      for (const followed of followedFiles) followed.check()
+    },
     browser,
     signedIn: async (login = 'alice') => {
       const signedInBrowser = browser()

@@ -59,6 +59,8 @@ const levelOf = (event: GatewayEvent): LogLevel => {
       return ERRORS[event.code].log
     // Anybody can cause it by opening a URL.
     case 'login_started':
+    // Each session once, and all of them at the same change of secrets: the metric says how many.
+    case 'seal_renewed':
       return 'debug'
     case 'scope_requested':
     case 'login_succeeded':
@@ -66,6 +68,7 @@ const levelOf = (event: GatewayEvent): LogLevel => {
     case 'session_ended':
     case 'logout_received':
     case 'sessions_administered':
+    case 'key_ring_changed':
       return 'info'
     case 'login_failed':
     case 'sign_in_refused':

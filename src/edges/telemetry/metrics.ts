@@ -1,7 +1,7 @@
 /** The metrics: events and exchanges as Prometheus counters and histograms. docs/metrics.md explains each. */
 
 import { STATUS_CODES } from 'node:http'
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { Emit, ObserveExchange } from '../../events.ts'
 
 export interface Metrics {
@@ -49,6 +49,18 @@ export const createMetrics = (): Metrics => {
     name: 'coatcheck_token_revocations_total',
     help: 'Refresh tokens to be revoked at the provider, by outcome',
     labelNames: ['outcome'],
+    registers,
+  })
+  const ringSecrets = new Gauge({
+    name: 'coatcheck_key_ring_secrets',
+    help: 'Secrets of the key ring by id; use="seals" for the one that seals now',
+    labelNames: ['id', 'use'],
+    registers,
+  })
+  const sealsRenewed = new Counter({
+    name: 'coatcheck_seals_renewed_total',
+    help: 'Session cookies and records that came under an outdated secret and were sealed anew',
+    labelNames: ['of'],
     registers,
   })
   const refused = new Counter({
@@ -108,6 +120,14 @@ export const createMetrics = (): Metrics => {
         break
       case 'request_refused':
         refused.inc({ code: event.code, reason: bounded(event.reason) })
+        break
+      case 'key_ring_changed':
+        ringSecrets.reset()
+        for (const id of event.opens)
+          ringSecrets.set({ id: String(id), use: id === event.seals ? 'seals' : 'opens' }, 1)
+        break
+      case 'seal_renewed':
+        sealsRenewed.inc({ of: event.of })
         break
       case 'logout_received':
       case 'sessions_administered':

@@ -43,6 +43,8 @@ describe('one line per event', () => {
     ],
     [{ type: 'token_revocation', session: 's', outcome: 'revoked' }, 'info'],
     [{ type: 'token_revocation', session: 's', outcome: 'failed' }, 'warn'],
+    [{ type: 'key_ring_changed', seals: 1, opens: [1, 2] }, 'info'],
+    [{ type: 'seal_renewed', session: 's', of: 'ticket' }, 'debug'],
     [{ type: 'operator_notice', notice: 'n', detail: 'd' }, 'warn'],
   ]
 

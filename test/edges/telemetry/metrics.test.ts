@@ -55,6 +55,10 @@ describe('events', () => {
       { type: 'request_refused', requestId: 'r', code: 'csrf_rejected', reason: 'origin' },
       ['coatcheck_refused_total{code="csrf_rejected",reason="origin"} 1'],
     ],
+    [
+      { type: 'seal_renewed', session: 's', of: 'record' },
+      ['coatcheck_seals_renewed_total{of="record"} 1'],
+    ],
     [{ type: 'logout_received', requestId: 'r', channel: 'back', ended: 2 }, []],
     [{ type: 'sessions_administered', requestId: 'r', by: 'all', ended: 2 }, []],
     [{ type: 'operator_notice', notice: 'n', detail: 'd' }, []],
@@ -64,6 +68,16 @@ describe('events', () => {
     const metrics = createMetrics()
     metrics.emit(event)
     expect(await samples(metrics)).toEqual(expected)
+  })
+
+  it('a secret that left the key ring leaves the metrics', async () => {
+    const metrics = createMetrics()
+    metrics.emit({ type: 'key_ring_changed', seals: 11, opens: [11, 22] })
+    metrics.emit({ type: 'key_ring_changed', seals: 22, opens: [33, 22] })
+    expect(await samples(metrics)).toEqual([
+      'coatcheck_key_ring_secrets{id="33",use="opens"} 1',
+      'coatcheck_key_ring_secrets{id="22",use="seals"} 1',
+    ])
   })
 
   it('two processes’ worth of metrics in one process do not meet', async () => {
@@ -135,6 +149,8 @@ describe('docs/metrics.md', () => {
     metrics.emit({ type: 'token_refreshed', session: 's', outcome: 'refreshed', durationMs: 1 })
     metrics.emit({ type: 'token_revocation', session: 's', outcome: 'revoked' })
     metrics.emit({ type: 'request_refused', requestId: 'r', code: 'internal' })
+    metrics.emit({ type: 'key_ring_changed', seals: 1, opens: [1] })
+    metrics.emit({ type: 'seal_renewed', session: 's', of: 'ticket' })
     metrics.observeExchange({ route: '/', status: 200, durationSeconds: 1 })
     return metrics.text()
   }
