@@ -20,7 +20,7 @@ const apt = (name: string) => [
 ]
 const INSTALL_TIMEOUT_SECONDS = 300
 
-const REDIS: Requirement = {
+export const REDIS: Requirement = {
   name: 'a Redis server',
   find: () => findExecutable('redis-server', 'valkey-server'),
   install: apt('redis-server'),
@@ -38,9 +38,11 @@ const CHROMIUM: Requirement = {
     : apt('chromium'),
 }
 
-/** Makes sure that everything is there; otherwise the reason and the exact commands, for every missing part. */
-export const prepareSystem = async (): Promise<string | undefined> => {
-  const missing = [REDIS, CHROMIUM].filter(({ name, find }) => {
+/** Makes sure that all of them are there; otherwise the reason and the exact commands, for every missing part. */
+export const prepareSystem = async (
+  requirements: readonly Requirement[] = [REDIS, CHROMIUM],
+): Promise<string | undefined> => {
+  const missing = requirements.filter(({ name, find }) => {
     const found = find()
     if (found !== undefined) console.log(`found ${name}: ${found}`)
     return found === undefined

@@ -158,8 +158,8 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
         : 'pass',
     )
     if (first.kind !== 'discarded') return first
-    // Without a store nothing newer can be had: then the upstream is asked again and its 401 passed on.
-    const newer = await machine.force(live.open).catch(() => undefined)
+    // Where nothing newer can be had the upstream is asked again, and its 401 passed on.
+    const newer = await machine.force(live.open)
     const second = await attempt(newer ?? live.open)
     if (newer !== undefined)
       rejections.replayed(route.id, second.kind === 'sent' && second.status === 401)

@@ -75,7 +75,8 @@ export interface RefreshMachine {
   mayForce(open: OpenSession): boolean
   /**
    * After an upstream's 401 `invalid_token`: one refresh, if the session still has the generation that was sent and
-   * was not forced lately. Undefined where nothing newer can be had.
+   * was not forced lately. Undefined where nothing newer can be had; throws as `freshen` does where that is an
+   * outage and the token has run out on its way, since then the 401 says nothing about the session.
    */
   force(open: OpenSession): Promise<OpenSession | undefined>
   /** Resolves when no refresh is in flight and every result is written, or after the time. */
@@ -152,7 +153,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     return flight
   }
 
-  const storeFailure = (thrown: unknown): Landing => {
+  const storeFailure = (thrown: unknown): Unavailable => {
     if (!(thrown instanceof GatewayError) || thrown.code !== 'store_unavailable')
       notice('refresh_fault', thrown instanceof Error ? thrown.name : 'unknown')
     return { outcome: 'unavailable', what: 'store', retryAfter: milliseconds(STORE_RETRY_MS) }
@@ -485,6 +486,15 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     )
   }
 
+  /** A token that could not be replaced serves to its end; after that the outage is told. */
+  const refuseRunOut = ({ session }: OpenSession, { what, retryAfter }: Unavailable): void => {
+    if (clock.now() < session.tokens.accessTokenExpiresAt) return
+    throw new GatewayError(what === 'store' ? 'store_unavailable' : 'provider_unavailable', {
+      reason: 'refresh_unavailable',
+      retryAfterSeconds: Math.max(1, Math.ceil(retryAfter / 1000)),
+    })
+  }
+
   return {
     // Who was sent away with the generation that was forced, or an older one, gets what came of it.
     mayForce: (open) =>
@@ -504,14 +514,8 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
         const landing = await within(milliseconds(leftMs), flight)
         if (landing.outcome === 'rejected') return { kind: 'ended', reason: landing.reason }
         if (landing.outcome === 'unavailable') {
-          if (clock.now() < tokens.accessTokenExpiresAt) return { kind: 'usable', open }
-          throw new GatewayError(
-            landing.what === 'store' ? 'store_unavailable' : 'provider_unavailable',
-            {
-              reason: 'refresh_unavailable',
-              retryAfterSeconds: Math.max(1, Math.ceil(landing.retryAfter / 1000)),
-            },
-          )
+          refuseRunOut(open, landing)
+          return { kind: 'usable', open }
         }
         const isNewer = landing.open.session.generation > open.session.generation
         open = landing.open
@@ -522,7 +526,11 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
 
     force: async (sent) => {
       const { digest } = sent.ticket
-      const seen = await vault.read(sent.ticket)
+      const seen = await vault.read(sent.ticket).catch(storeFailure)
+      if ('outcome' in seen) {
+        refuseRunOut(sent, seen)
+        return undefined
+      }
       if (seen.kind !== 'live') return undefined
       const open = newest(seen.open)
       if (open.session.generation > sent.session.generation) return open
@@ -530,9 +538,10 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       if (freshnessAt(open.session.tokens, clock.now()) === 'fresh')
         forced.set(digest, { atMs: clock.monotonicMs(), generation: open.session.generation })
       const landing = await within(times.requestWait, begin(open))
-      return landing.outcome === 'refreshed' || landing.outcome === 'superseded'
-        ? landing.open
-        : undefined
+      if (landing.outcome === 'rejected') return undefined
+      if (landing.outcome !== 'unavailable') return landing.open
+      refuseRunOut(open, landing)
+      return undefined
     },
 
     settled: async (limit) => {

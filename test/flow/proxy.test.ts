@@ -1,5 +1,6 @@
 /** Proxied calls through the whole gateway: routes, credentials, replays, documents. */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
 import { PASSWORD_ACR } from '../../src/dev/sign-in.ts'
 import { sessionCookie } from '../support/cookies.ts'
@@ -37,6 +38,20 @@ test('an upstream’s invalid_token forces one refresh and one replay, body incl
   expect(two?.header('authorization')).not.toBe(one?.header('authorization'))
   expect(two?.body.toString()).toBe('{"name":"hat"}')
   expect(whole.api.requests).toHaveLength(2)
+})
+
+test('a token that runs out on its way while the provider is down is an outage, and no 401', async () => {
+  whole = await startWholeGateway({ provider: { accessTokenLifetimeSeconds: 2 } })
+  const browser = await whole.signedIn()
+  whole.provider.setFault({ status: 503, body: 'down' })
+  whole.api.answerWith(async (request, response) => {
+    await sleep(2_100)
+    await answerJson({ error: 'over' }, 401, invalidToken)(request, response)
+  })
+  const answer = await browser.fetch('/api/items')
+  expect([answer.status, code(answer)]).toEqual([503, 'provider_unavailable'])
+  expect(answer.header('retry-after')).toMatch(/^\d+$/)
+  expect(whole.api.requests).toHaveLength(1)
 })
 
 test('RFC 9110 §9.2.2 a POST is never replayed; the upstream’s 401 is passed on as it is', async () => {

@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { type ApiAnswer, type Replicas, startReplicas } from '../support/replicas.ts'
+import { answerUnexpired } from '../support/upstream-api.ts'
 import { waitFor } from '../support/wait.ts'
 
 /** Each test has processes and a Redis of its own, so that they can run side by side: most of them wait. */
@@ -24,13 +25,6 @@ const statuses = (answers: readonly ApiAnswer[]) => [
 
 const distinctTokens = (replicas: Replicas) =>
   new Set(replicas.api.requests.map((request) => request.header('authorization')))
-
-/** Claims of a JWT access token, unverified: the test only reads when it ends. */
-const expiryOf = (authorization: string): number => {
-  const payload = authorization.split('.')[1] ?? ''
-  const claims = JSON.parse(Buffer.from(payload, 'base64url').toString()) as { exp: number }
-  return claims.exp * 1000
-}
 
 const untilExpired = () => sleep(2_100)
 
@@ -53,12 +47,8 @@ describe.concurrent('two replicas, one Redis', { timeout: 60_000 }, () => {
     async (refreshRotation, context) => {
       const replicas = await start(context, { refreshRotation })
       const cookie = await replicas.signIn()
-      // As a real API does, without any tolerance: on a busy machine a token may run out on its way.
-      replicas.api.answerWith((request, response) => {
-        if (expiryOf(request.header('authorization') ?? '') > Date.now()) response.end('{}')
-        else
-          response.writeHead(401, { 'www-authenticate': 'Bearer error="invalid_token"' }).end('{}')
-      })
+      // On a busy machine a token may run out on its way.
+      replicas.api.answerWith(answerUnexpired)
       while (distinctTokens(replicas).size < 6) {
         const answers = await Promise.all(
           Array.from({ length: 200 }, (_, index) => replicas.call(index % 2, cookie)),

@@ -67,6 +67,14 @@ export const answerJson =
     response.end(body)
   }
 
+/** As a real API does, without any tolerance: 401 `invalid_token` once the bearer JWT is over. */
+export const answerUnexpired: UpstreamAnswer = (request, response) => {
+  const payload = request.header('authorization')?.split('.')[1] ?? ''
+  const claims = JSON.parse(Buffer.from(payload, 'base64url').toString()) as { exp: number }
+  if (claims.exp * 1000 > Date.now()) response.end('{}')
+  else response.writeHead(401, { 'www-authenticate': 'Bearer error="invalid_token"' }).end('{}')
+}
+
 export const startUpstreamApi = async (options: UpstreamOptions = {}): Promise<UpstreamApi> => {
   let answer: UpstreamAnswer = options.answer ?? answerJson({ ok: true })
   let requests: UpstreamRequest[] = []

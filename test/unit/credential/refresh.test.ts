@@ -377,6 +377,32 @@ test('a token that runs out on its way is refreshed however lately one was force
   expect(calls).toHaveLength(2)
 })
 
+test('an outage under a token that ran out on its way is told; a token that lives is left to the upstream', async () => {
+  const { machine, answers, later } = await setUp()
+  answers(() => ({
+    kind: 'unavailable',
+    reason: 'timeout',
+    spent: 'unknown',
+    retryAfter: seconds(3),
+    cause: undefined,
+  }))
+  const due = await later(DUE_MS)
+  expect(await machine.force(due)).toBeUndefined()
+  const runOut = await later(LIFETIME * 1000 - DUE_MS)
+  expect(await codeOf(machine.force(runOut))).toBe('provider_unavailable')
+})
+
+test('the same where the store is out', async () => {
+  let isOut = false
+  const { machine, open, later } = await setUp({ storeFaults: () => isOut })
+  isOut = true
+  expect(await machine.force(open)).toBeUndefined()
+  isOut = false
+  const runOut = await later(LIFETIME * 1000)
+  isOut = true
+  expect(await codeOf(machine.force(runOut))).toBe('store_unavailable')
+})
+
 test('at most so many calls at once; the breaker lets one probe through after its pause', async () => {
   const { clock } = createTestVault()
   const slots = createProviderSlots(clock, 2, () => 1)
