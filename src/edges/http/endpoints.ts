@@ -29,6 +29,7 @@ import {
   type SameSite,
 } from '../../session/session-cookie.ts'
 import { parseDeviceHandle } from '../../session/session-index.ts'
+import { userOf } from '../../session/session-news.ts'
 import type { Ticket, TicketSealer } from '../../session/ticket.ts'
 import type { TicketRenewal } from '../../session/ticket-renewal.ts'
 import type { Clock, Seconds } from '../../time.ts'
@@ -331,7 +332,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     const { session, ticket, lastActivityAt } = open
     return {
       authenticated: true,
-      user: { sub: session.subject, ...session.claims },
+      user: userOf(session),
       session: {
         createdAt: rfc3339(session.createdAt),
         expiresIn: wholeSecondsUntil(sessionDeadline(session, now), now),
@@ -340,6 +341,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       links: {
         login: loginUrl(prefix, pageOf(exchange)),
         logout: `${prefix}/logout?token=${logout.linkToken(ticket)}`,
+        events: `${prefix}/events`,
         sessions: `${prefix}/sessions`,
       },
     }

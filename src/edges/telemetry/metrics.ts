@@ -1,12 +1,14 @@
 /** The metrics: events and exchanges as Prometheus counters and histograms. docs/metrics.md explains each. */
 
 import { STATUS_CODES } from 'node:http'
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { Emit, ObserveExchange } from '../../events.ts'
 
 export interface Metrics {
   readonly emit: Emit
   readonly observeExchange: ObserveExchange
+  /** How many event streams are open now. */
+  readonly observeStreams: (open: number) => void
   /** The exposition text, in the format that `contentType` names. */
   text(): Promise<string>
   readonly contentType: string
@@ -71,6 +73,12 @@ export const createMetrics = (): Metrics => {
     registers,
   })
 
+  const eventStreams = new Gauge({
+    name: 'coatcheck_event_streams',
+    help: 'Event streams that are open now',
+    registers,
+  })
+
   const reasons = new Set<string>()
   const bounded = (reason = ''): string => {
     if (reason === '' || reasons.has(reason)) return reason
@@ -122,6 +130,7 @@ export const createMetrics = (): Metrics => {
       responses.inc({ route, status: statusLabel(status) })
       exchangeDuration.observe({ route }, durationSeconds)
     },
+    observeStreams: (open) => eventStreams.set(open),
     text: () => registry.metrics(),
     contentType: registry.contentType,
   }
