@@ -53,6 +53,7 @@ import type {
   SessionStore,
   StoreHealth,
 } from './session/session-store.ts'
+import { createSessionWatch } from './session/session-watch.ts'
 import { createTicketSealer, sessionLabel } from './session/ticket.ts'
 import { createTicketRenewal } from './session/ticket-renewal.ts'
 import { createVault } from './session/vault.ts'
@@ -74,6 +75,8 @@ export interface Gateway {
   ready(): Promise<void>
   /** From now on `/readyz` answers 503. */
   drain(): void
+  /** Ends what has no end of its own; to be called once no new connection comes. */
+  endStreams(): void
   /** Waits for refreshes and unwritten results, then ends every connection of the gateway's own. */
   close(): Promise<void>
 }
@@ -153,6 +156,13 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     emit,
     revoke: (refreshToken, digest) => revoke(refreshToken, sessionLabel(digest)),
     home,
+  })
+  const watch = createSessionWatch({
+    vault,
+    changes: stores.changes,
+    clock,
+    lifetimes: { idle: session.idle, absolute: session.absolute },
+    random,
   })
   const roster = createRoster({
     store: stores.sessions,
@@ -287,13 +297,16 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     backchannelLogout,
     frontchannelLogout,
     devices,
+    watch,
     names,
     clock,
+    random,
     emit,
     routes,
     proxy,
     spa: spaFrom(config, headerSettings, dispatch),
     observe: metrics.observeExchange,
+    observeStreams: metrics.observeStreams,
     clientAddress: (req) => {
       const peer = req.socket.remoteAddress ?? ''
       const forwardedFor = req.headers['x-forwarded-for']
@@ -313,6 +326,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       responseMode,
       loginErrors: config.login.errors,
       idle: session.idle,
+      absolute: session.absolute,
       sessionSameSite,
       issuer,
       publicOrigin: publicUrl,
@@ -357,8 +371,11 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     drain: () => {
       state = 'draining'
     },
+    endStreams: app.endStreams,
     close: async () => {
       state = 'draining'
+      app.endStreams()
+      watch.close()
       await machine.settled(milliseconds(config.drain.deadline * 1000))
       ring.stop()
       await Promise.all([provider.close(), dispatch.close(), stores.close()])

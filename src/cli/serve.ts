@@ -112,7 +112,11 @@ const drain = async (
   const endsAt = systemClock.monotonicMs() + limits.deadline
   const left = () => milliseconds(Math.max(0, endsAt - systemClock.monotonicMs()))
   gateway.drain()
-  await open.drain({ delayMs: limits.delay, deadlineMs: limits.deadline })
+  await open.drain({
+    delayMs: limits.delay,
+    deadlineMs: limits.deadline,
+    onClosed: gateway.endStreams,
+  })
   await within(left(), gateway.close())
   await operations?.close()
 }

@@ -59,7 +59,7 @@ test('a browser signs in, calls the API with a Bearer token, and signs out every
     user: { sub: 'alice', name: 'Alice Archer', email: 'alice@example.com', email_verified: true },
   })
   expect(Object.keys(before)).toEqual(['authenticated', 'user', 'session', 'links'])
-  expect(Object.keys(before.links)).toEqual(['login', 'logout', 'sessions'])
+  expect(Object.keys(before.links)).toEqual(['login', 'logout', 'events', 'sessions'])
   expect(before.session?.createdAt).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/)
   expect(before.session?.expiresIn).toBeGreaterThan(28_700)
   expect(before.session?.idleExpiresIn).toBeLessThanOrEqual(1_800)

@@ -66,6 +66,7 @@ describe('ASVS 2.4.1 a flood of forged seals', () => {
     for (const [target, lines] of [
       ['/api/items', [forged, ...SAME_ORIGIN_FETCH]],
       ['/bff/session', [forged, ...SAME_ORIGIN_FETCH]],
+      ['/bff/events', [forged, ...SAME_ORIGIN_FETCH]],
       ['/bff/login', [forged, ...navigation('none')]],
       ['/bff/callback?code=x&state=y', [forged]],
     ] as const) {

@@ -20,8 +20,9 @@ import { loginUrl, returnToFromReferer } from '../../login/return-to.ts'
 import type { RouteProxy } from '../../proxy.ts'
 import { type ParsedTarget, parseTarget, type Target } from '../../routing/path.ts'
 import { matchRoute, type Route, type RouteTable } from '../../routing/route-table.ts'
-import type { Clock } from '../../time.ts'
+import type { Clock, Seconds } from '../../time.ts'
 import { createEndpoints, type EndpointDependencies } from './endpoints.ts'
+import { createEventStreams, type EventStreamDependencies } from './event-streams.ts'
 import { type Exchange, headerOf } from './exchange.ts'
 import { sameSitePage } from './pages.ts'
 import { type ProblemContext, problemReply } from './problem.ts'
@@ -46,9 +47,10 @@ export interface UpgradeExchange {
 
 export interface AppDependencies
   extends Omit<
-    EndpointDependencies,
-    'exchangeOf' | 'problemContext' | 'report' | 'demandsSession' | 'outside'
-  > {
+      EndpointDependencies,
+      'exchangeOf' | 'problemContext' | 'report' | 'demandsSession' | 'outside'
+    >,
+    Omit<EventStreamDependencies, 'lifetimes' | 'outside'> {
   readonly routes: RouteTable
   readonly proxy: RouteProxy
   readonly spa: SpaServer | undefined
@@ -60,16 +62,20 @@ export interface AppDependencies
     readonly publicOrigin: string
     /** On a loopback public URL developers get told what they would have to guess. */
     readonly loopback: boolean
+    readonly absolute: Seconds
   }
 }
 
 export interface App {
   readonly listener: RequestListener
   readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
+  /** Ends every event stream, so that its page comes back to another replica. */
+  endStreams(): void
 }
 
 type Destination =
   | { readonly kind: 'endpoint' }
+  | { readonly kind: 'events' }
   | { readonly kind: 'route'; readonly route: Route }
   | { readonly kind: 'spa' }
 
@@ -135,6 +141,12 @@ export const createApp = (dependencies: AppDependencies): App => {
     overrideGlobalObjects: false,
   })
 
+  const events = createEventStreams({
+    ...dependencies,
+    outside,
+    lifetimes: { idle: settings.idle, absolute: settings.absolute },
+  })
+
   const isBelowPrefix = (path: string) =>
     path === settings.prefix || path.startsWith(`${settings.prefix}/`)
 
@@ -147,7 +159,7 @@ export const createApp = (dependencies: AppDependencies): App => {
   /** Only a route that says so takes one layer of `%2F`. */
   const destinationOf = (target: Target, method: string): Destination => {
     const match = isBelowPrefix(target.path)
-      ? ({ kind: 'endpoint' } as const)
+      ? ({ kind: target.path === `${settings.prefix}/events` ? 'events' : 'endpoint' } as const)
       : matchRoute(routes, target.path, method)
     if (target.encodedSlash && !(match.kind === 'route' && match.route.encodedSlash))
       throw new GatewayError('request_invalid', { reason: 'encoded_slash' })
@@ -170,6 +182,8 @@ export const createApp = (dependencies: AppDependencies): App => {
         req.headers.host = publicHost
         await serveEndpoint(req, res)
         return
+      case 'events':
+        return events.serve(exchange)
       case 'route': {
         const outcome = await proxy(exchange, destination.route)
         if (outcome.kind === 'login')
@@ -257,7 +271,7 @@ export const createApp = (dependencies: AppDependencies): App => {
     expectedOrigin: settings.loopback ? settings.publicOrigin : undefined,
   })
 
-  return { listener, upgrade }
+  return { listener, upgrade, endStreams: events.end }
 }
 
 /** A handshake has no ServerResponse: the refusal is written by hand, and the connection ends with it. */

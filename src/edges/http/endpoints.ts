@@ -24,6 +24,7 @@ import type { Logout } from '../../logout/logout.ts'
 import { idleExpiresIn, sessionDeadline, wholeSecondsUntil } from '../../session/session.ts'
 import { type CookieNames, clearCookie, type SameSite } from '../../session/session-cookie.ts'
 import { parseDeviceHandle } from '../../session/session-index.ts'
+import { userOf } from '../../session/session-news.ts'
 import type { Ticket, TicketSealer } from '../../session/ticket.ts'
 import type { TicketRenewal } from '../../session/ticket-renewal.ts'
 import type { Clock, Seconds } from '../../time.ts'
@@ -329,7 +330,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     const { session, ticket, lastActivityAt } = open
     return {
       authenticated: true,
-      user: { sub: session.subject, ...session.claims },
+      user: userOf(session),
       session: {
         createdAt: rfc3339(session.createdAt),
         expiresIn: wholeSecondsUntil(sessionDeadline(session, now), now),
@@ -338,6 +339,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       links: {
         login: loginUrl(prefix, pageOf(exchange)),
         logout: `${prefix}/logout?token=${logout.linkToken(ticket)}`,
+        events: `${prefix}/events`,
         sessions: `${prefix}/sessions`,
       },
     }

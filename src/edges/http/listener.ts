@@ -51,6 +51,8 @@ export interface DrainOptions {
   readonly delayMs?: number
   /** From the call on; what is still open then is cut. */
   readonly deadlineMs: number
+  /** Called once no new connection is taken: answers without an end of their own must end now. */
+  readonly onClosed?: () => void
 }
 
 export interface ListeningServer {
@@ -187,7 +189,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     for (const socket of upgraded) socket.destroy()
   }
 
-  const drain = async ({ delayMs = 0, deadlineMs }: DrainOptions): Promise<void> => {
+  const drain = async ({ delayMs = 0, deadlineMs, onClosed }: DrainOptions): Promise<void> => {
     isDraining = true
     for (const res of inFlight) res.shouldKeepAlive = false
     const deadline = setTimeout(() => {
@@ -197,6 +199,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     const stopTaking = setTimeout(
       () => {
         server.close()
+        onClosed?.()
         endIdle()
       },
       Math.min(delayMs, deadlineMs),

@@ -67,12 +67,13 @@ export const send = (
     return
   }
   const headers = [...answer.headers, ...outside].flat()
-  headers.push('content-length', String(Buffer.byteLength(answer.body)))
+  // RFC 9110 §8.6: 204 has no content, so no length of it either.
+  if (answer.status !== 204) headers.push('content-length', String(Buffer.byteLength(answer.body)))
   // A body that nobody will read must not keep the connection: the next request could hide in it.
   if (!req.complete && carriesBody(req)) headers.push('connection', 'close')
   res.writeHead(answer.status, headers)
   res.end(req.method === 'HEAD' ? undefined : answer.body)
 }
 
-const carriesBody = (req: IncomingMessage) =>
+export const carriesBody = (req: IncomingMessage) =>
   req.headers['transfer-encoding'] !== undefined || (req.headers['content-length'] ?? '0') !== '0'

@@ -7,6 +7,8 @@ import type { Emit, ObserveExchange } from '../../events.ts'
 export interface Metrics {
   readonly emit: Emit
   readonly observeExchange: ObserveExchange
+  /** How many event streams are open now. */
+  readonly observeStreams: (open: number) => void
   /** The exposition text, in the format that `contentType` names. */
   text(): Promise<string>
   readonly contentType: string
@@ -83,6 +85,12 @@ export const createMetrics = (): Metrics => {
     registers,
   })
 
+  const eventStreams = new Gauge({
+    name: 'coatcheck_event_streams',
+    help: 'Event streams that are open now',
+    registers,
+  })
+
   const reasons = new Set<string>()
   const bounded = (reason = ''): string => {
     if (reason === '' || reasons.has(reason)) return reason
@@ -142,6 +150,7 @@ export const createMetrics = (): Metrics => {
       responses.inc({ route, status: statusLabel(status) })
       exchangeDuration.observe({ route }, durationSeconds)
     },
+    observeStreams: (open) => eventStreams.set(open),
     text: () => registry.metrics(),
     contentType: registry.contentType,
   }
