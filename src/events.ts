@@ -72,6 +72,15 @@ export type GatewayEvent =
       readonly note?: string
       readonly cause?: unknown
     }
+  /** After a reconnect or failover of the store this process wrote again what it had written lately. */
+  | {
+      readonly type: 'store_reasserted'
+      readonly written: number
+      /** Of these the store had lost so many, among them so many ends of sessions. */
+      readonly lost: number
+      readonly lostEnds: number
+      readonly durationMs: number
+    }
   /** Once per process and subject (for example an issuer): something the operator should change. */
   | { readonly type: 'operator_notice'; readonly notice: string; readonly detail: string }
 

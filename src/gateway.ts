@@ -134,6 +134,9 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
           namespace: config.redis.namespace ?? storeNamespace(config.issuer, config.clientId),
           commandTimeout: config.redis.commandTimeout,
           connectTimeout: config.redis.connectTimeout,
+          confirm: config.redis.confirm,
+          clock,
+          emit,
           // The store comes and goes: each change is a line of its own, not the first one alone.
           notice: (name, detail) => emit({ type: 'operator_notice', notice: name, detail }),
         })

@@ -44,6 +44,8 @@ describe('one line per event', () => {
     [{ type: 'token_revocation', session: 's', outcome: 'revoked' }, 'info'],
     [{ type: 'token_revocation', session: 's', outcome: 'failed' }, 'warn'],
     [{ type: 'operator_notice', notice: 'n', detail: 'd' }, 'warn'],
+    [{ type: 'store_reasserted', written: 5, lost: 0, lostEnds: 0, durationMs: 1 }, 'info'],
+    [{ type: 'store_reasserted', written: 5, lost: 2, lostEnds: 1, durationMs: 1 }, 'warn'],
   ]
 
   it.each(EVENTS)('%j is written at level %s with all its members', (event, level) => {
