@@ -76,6 +76,15 @@ export type GatewayEvent =
   | { readonly type: 'key_ring_changed'; readonly seals: number; readonly opens: readonly number[] }
   /** A session came under an outdated secret, and its cookie or record has the current one now. */
   | { readonly type: 'seal_renewed'; readonly session: string; readonly of: 'ticket' | 'record' }
+  /** After a reconnect or failover of the store this process wrote again what it had written lately. */
+  | {
+      readonly type: 'store_reasserted'
+      readonly written: number
+      /** Of these the store had lost so many, among them so many ends of sessions. */
+      readonly lost: number
+      readonly lostEnds: number
+      readonly durationMs: number
+    }
   /** Once per process and subject (for example an issuer): something the operator should change. */
   | { readonly type: 'operator_notice'; readonly notice: string; readonly detail: string }
 

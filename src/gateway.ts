@@ -132,11 +132,8 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       emit({ type: 'key_ring_changed', seals: sealing.id, opens: ids }),
   })
 
-  // The store comes and goes: each change is a line of its own, not the first one alone.
-  const storeNotice: Notice = (name, detail) =>
-    emit({ type: 'operator_notice', notice: name, detail })
   const stores: Stores =
-    redisStoresOf(config, storeNotice) ??
+    redisStoresOf(config, clock, emit) ??
     createMemoryStores({ clock, sessionsMax: session.memoryMax, notice })
   const home = config.redis.url === undefined ? instanceId : undefined
 
@@ -384,7 +381,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
 }
 
 /** Redis as the configuration names it, if it does; `coatcheck check` asks the same one. */
-export const redisStoresOf = (config: Config, notice: Notice): Stores | undefined =>
+export const redisStoresOf = (config: Config, clock: Clock, emit: Emit): Stores | undefined =>
   config.redis.url === undefined
     ? undefined
     : createRedisStores({
@@ -393,7 +390,11 @@ export const redisStoresOf = (config: Config, notice: Notice): Stores | undefine
         namespace: config.redis.namespace ?? storeNamespace(config.issuer, config.clientId),
         commandTimeout: config.redis.commandTimeout,
         connectTimeout: config.redis.connectTimeout,
-        notice,
+        confirm: config.redis.confirm,
+        clock,
+        emit,
+        // The store comes and goes: each change is a line of its own, not the first one alone.
+        notice: (name, detail) => emit({ type: 'operator_notice', notice: name, detail }),
       })
 
 /** The provider as the configuration names it; `coatcheck check` asks the same one. */

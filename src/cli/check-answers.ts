@@ -59,9 +59,10 @@ const PAUSE_MS = milliseconds(50)
 export const askStore = async (config: Config): Promise<Answer<StoreFacts> | undefined> => {
   const warnings: string[] = []
   let advice: string | undefined
-  const stores = redisStoresOf(config, (notice, detail) => {
-    if (notice === 'store_unreachable') advice = detail
-    else warnings.push(detail)
+  const stores = redisStoresOf(config, systemClock, (event) => {
+    if (event.type !== 'operator_notice') return
+    if (event.notice === 'store_unreachable') advice = event.detail
+    else warnings.push(event.detail)
   })
   if (stores === undefined) return undefined
   const { connectTimeout, commandTimeout } = config.redis

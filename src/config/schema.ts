@@ -259,6 +259,11 @@ export const settingsSchema = group({
       'Time for one command; after it the store counts as unavailable.',
     ),
     connectTimeout: defaulted(durationMilliseconds('10ms', '30s'), '1s', 'Time to connect.'),
+    confirm: defaulted(
+      wholeNumber(0, 5),
+      0,
+      'Replicas that must have a sign-in, refresh or end before it counts, within half of `redis.commandTimeout`; otherwise 503. Each master needs that many replicas. `0`: the master’s word is enough, and what a failover loses is written again.',
+    ),
   }).prefault({}),
   spa: group({
     directory: optional(

@@ -3,6 +3,9 @@
 import type { SessionDigest } from '../session/session.ts'
 import type { Milliseconds } from '../time.ts'
 
+/** A result that the store did not take is offered to it again after this, at most. */
+export const REWRITE_PAUSE_MAX_MS = 1_000
+
 export interface LeaseRequest {
   /** Random per taking: only its holder renews or releases. */
   readonly owner: string
@@ -31,8 +34,12 @@ export type LeaseAnswer =
 export interface RefreshLease {
   /** Checks the record's generation, takes the lease and writes the attempt that outlives it. */
   take(digest: SessionDigest, request: LeaseRequest): Promise<LeaseAnswer>
-  /** False when the lease is no longer this owner's. The refresh goes on all the same. */
-  renew(digest: SessionDigest, owner: string, leaseTime: Milliseconds): Promise<boolean>
+  /**
+   * False when the lease is no longer this owner's. The refresh goes on all the same. Where lease and attempt are both
+   * gone and nobody moved the record, the store lost them in a failover: they are written again, `giveUpTime` counted
+   * from now, so that nobody else spends the token that is being spent.
+   */
+  renew(digest: SessionDigest, request: LeaseRequest): Promise<boolean>
   /**
    * The refresh token was certainly not spent (refused connection, error answer) or the session ends anyway:
    * removes the lease and the attempt, if they are this owner's. An earlier attempt of the same generation stays

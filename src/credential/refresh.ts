@@ -18,7 +18,7 @@ import type { OpenSession, Vault } from '../session/vault.ts'
 import { type Clock, type Milliseconds, milliseconds, type Seconds } from '../time.ts'
 import { freshnessAt } from './freshness.ts'
 import type { ProviderSlots, Slot } from './provider-slots.ts'
-import type { RefreshLease } from './refresh-lease.ts'
+import { type LeaseRequest, REWRITE_PAUSE_MAX_MS, type RefreshLease } from './refresh-lease.ts'
 
 /** Every limit follows from the token endpoint's timeout, so none can contradict another. */
 export interface RefreshTimes {
@@ -102,10 +102,12 @@ const FORCE_EVERY_MS = 60_000
 const REMEMBERED_SESSIONS_MAX = 100_000
 const POLL_FIRST_MS = 50
 const POLL_MAX_MS = 500
-const REWRITE_PAUSE_MAX_MS = 1_000
 /** A wrong client secret is not mended in a second; the next call after this finds out. */
 const MISCONFIGURED_PAUSE_MS = 10_000
 const STORE_RETRY_MS = 1_000
+
+const isNewer = (one: OpenSession, other: OpenSession): boolean =>
+  one.session.generation > other.session.generation
 
 const causeOf = (cause: unknown): string | undefined =>
   cause instanceof Error ? cause.message : undefined
@@ -181,35 +183,30 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
           what: 'provider',
           retryAfter: entry.retryAfter,
         })
-      const owner = randomBytes(16).toString('base64url')
-      const attemptId = randomBytes(16).toString('base64url')
+      const request: LeaseRequest = {
+        owner: randomBytes(16).toString('base64url'),
+        attemptId: randomBytes(16).toString('base64url'),
+        generation: first.session.generation,
+        leaseTime: times.lease,
+        giveUpTime: times.giveUp,
+      }
       try {
-        const answer = await lease
-          .take(first.ticket.digest, {
-            owner,
-            attemptId,
-            generation: first.session.generation,
-            leaseTime: times.lease,
-            giveUpTime: times.giveUp,
-          })
-          .catch((thrown: unknown) => {
-            // A command that timed out may still be applied; an attempt nobody works on must keep nobody away.
-            void lease.release(first.ticket.digest, owner).catch(() => {})
-            throw thrown
-          })
+        const answer = await lease.take(first.ticket.digest, request).catch((thrown: unknown) => {
+          // A command that timed out may still be applied; an attempt nobody works on must keep nobody away.
+          void lease.release(first.ticket.digest, request.owner).catch(() => {})
+          throw thrown
+        })
         switch (answer.kind) {
           case 'taken':
-            return await spend(
-              first,
-              owner,
-              attemptId,
-              answer.abandonedAttempt,
-              entry.slot,
-              startedMs,
-            )
+            return await spend(first, request, answer.abandonedAttempt, entry.slot, startedMs)
           case 'unavailable':
             return { outcome: 'unavailable', what: 'provider', retryAfter: answer.retryAfter }
-          case 'moved':
+          case 'moved': {
+            const landing = await adopt(first)
+            // The store was behind, and has caught up since: it is as if nobody had been asked.
+            if (landing.outcome === 'superseded' && !isNewer(landing.open, first)) break
+            return landing
+          }
           case 'ended':
           case 'absent':
             return await adopt(first)
@@ -223,8 +220,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       poll = Math.min(poll * 1.5, POLL_MAX_MS)
       const seen = await vault.read(first.ticket)
       if (seen.kind !== 'live') return over(seen)
-      if (seen.open.session.generation > first.session.generation)
-        return { outcome: 'superseded', open: seen.open }
+      if (isNewer(seen.open, first)) return { outcome: 'superseded', open: seen.open }
     }
   }
 
@@ -248,14 +244,14 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
   /** Under the lease: spends the refresh token once and brings the result home. */
   const spend = async (
     open: Refreshable,
-    owner: string,
-    attemptId: string,
+    request: LeaseRequest,
     abandonedAttempt: boolean,
     slot: Slot,
     startedMs: number,
   ): Promise<Landing> => {
     const { digest } = open.ticket
-    const answer = await whileRenewing(digest, owner, () =>
+    const { owner } = request
+    const answer = await whileRenewing(digest, request, () =>
       provider.refresh({
         issuer: open.session.issuer,
         subject: open.session.subject,
@@ -266,7 +262,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     switch (answer.kind) {
       case 'tokens':
         slot.succeeded()
-        return bringHome(open, answer, attemptId, startedMs)
+        return bringHome(open, answer, request.attemptId, startedMs)
 
       case 'rejected':
       case 'identity_changed': {
@@ -314,15 +310,17 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
   /** The lease is renewed while the call is in flight; a renewal that fails never aborts the call. */
   const whileRenewing = async (
     digest: SessionDigest,
-    owner: string,
+    request: LeaseRequest,
     call: () => Promise<RefreshAnswer>,
   ): Promise<RefreshAnswer> => {
     const done = new AbortController()
+    const giveUpAtMs = clock.monotonicMs() + times.giveUp
     const renewing = (async () => {
       for (;;) {
         await clock.sleep(times.renewEvery, done.signal)
         if (done.signal.aborted) return
-        await lease.renew(digest, owner, times.lease).catch(() => false)
+        const giveUpTime = milliseconds(giveUpAtMs - clock.monotonicMs())
+        await lease.renew(digest, { ...request, giveUpTime }).catch(() => false)
       }
     })()
     try {
@@ -517,10 +515,10 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
           refuseRunOut(open, landing)
           return { kind: 'usable', open }
         }
-        const isNewer = landing.open.session.generation > open.session.generation
+        const hasMoved = isNewer(landing.open, open)
         open = landing.open
         // What somebody else had brought may have run out meanwhile: then it is this session's turn again.
-        if (!isNewer) return { kind: 'usable', open }
+        if (!hasMoved) return { kind: 'usable', open }
       }
     },
 

@@ -17,7 +17,7 @@ import {
   type SameSite,
   setCookie,
 } from '../session/session-cookie.ts'
-import type { OneTimeStore } from '../session/session-store.ts'
+import { isNotConfirmed, type OneTimeStore } from '../session/session-store.ts'
 import { digestOf, sessionLabel, type Ticket, ticketFrom } from '../session/ticket.ts'
 import type { OpenSession, Vault } from '../session/vault.ts'
 import { type Seconds, seconds } from '../time.ts'
@@ -130,8 +130,13 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
       const ends = provider.knownFacts()?.endSession !== false
       // Kept first: with the store down nothing has changed yet, and signing out can be tried again.
       const waiting = ends ? await keepIdToken(idToken) : undefined
-      await vault.end(open, 'logout')
-      revoke(refreshToken, sessionLabel(ticket.digest))
+      const revokeIts = () => revoke(refreshToken, sessionLabel(ticket.digest))
+      await vault.end(open, 'logout').catch((thrown: unknown) => {
+        // It is over all the same, and nobody will read its token again.
+        if (isNotConfirmed(thrown)) revokeIts()
+        throw thrown
+      })
+      revokeIts()
       const clear = clearCookie(names.session, settings.sessionSameSite)
       if (waiting === undefined) return { location: returnTo, setCookies: [clear] }
       const seal = await sealPending({

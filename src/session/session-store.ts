@@ -1,5 +1,6 @@
 /** Ports of the session vault. Adapters: edges/redis, edges/memory; one contract suite for both. */
 
+import { GatewayError } from '../errors.ts'
 import type { EndReason } from '../events.ts'
 import { type EpochMs, epochMs, type Seconds } from '../time.ts'
 import type { SessionDigest } from './session.ts'
@@ -39,6 +40,12 @@ export const recordExpiresAt = (absoluteExpiresAt: EpochMs): EpochMs =>
 export const tombstoneExpiresAt = (endedAt: EpochMs, absoluteExpiresAt: EpochMs): EpochMs =>
   epochMs(Math.min(endedAt + TOMBSTONE_LIFE_MS, recordExpiresAt(absoluteExpiresAt)))
 
+/** Reason of a `store_unavailable` for a write that was made, though not where it has to be to survive a failover. */
+export const NOT_CONFIRMED = 'not_confirmed'
+
+export const isNotConfirmed = (thrown: unknown): boolean =>
+  thrown instanceof GatewayError && thrown.reason === NOT_CONFIRMED
+
 /**
  * Every method is one atomic step on one session and throws `store_unavailable` when the store cannot answer
  * in time; it never answers "absent" for "unknown". Records, tombstones and their side keys expire by
@@ -61,8 +68,9 @@ export interface SessionStore {
    */
   touch(digest: SessionDigest, lastActivityAt: EpochMs): Promise<void>
   /**
-   * Compare-and-set of a refresh: replaces the record if its generation is still `expectedGeneration`, deletes
-   * every attempt of that generation and the lease of this one, and remembers `attemptId` for at least 15 minutes, so
+   * Compare-and-set of a refresh: replaces the record unless its generation is above `expectedGeneration`. One below
+   * it is what a failover left of the expected one, and the higher generation wins. Deletes every attempt of that
+   * generation and the lease of this one, and remembers `attemptId` for at least 15 minutes, so
    * that repeating the very same write answers `replaced` again. `record.generation` is `expectedGeneration + 1`.
    * Works with or without the lease.
    */

@@ -14,7 +14,12 @@ import {
 } from './session.ts'
 import { createSessionEnd } from './session-end.ts'
 import { EVERYONE, indicesOf } from './session-index.ts'
-import type { SessionDirectory, SessionStore, StoredRecord } from './session-store.ts'
+import {
+  isNotConfirmed,
+  type SessionDirectory,
+  type SessionStore,
+  type StoredRecord,
+} from './session-store.ts'
 import { newTicket, sessionLabel, type Ticket } from './ticket.ts'
 
 /** A session with what is needed to write it again. */
@@ -86,7 +91,12 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     endSession(ticket.digest, indicesOf(session), reason)
   const endAndRevoke: Vault['endAndRevoke'] = async (open, reason) => {
     const { refreshToken } = open.session.tokens
-    const ended = await end(open, reason)
+    const ended = await end(open, reason).catch((thrown: unknown) => {
+      // It is over all the same, and nobody will read its token again.
+      if (isNotConfirmed(thrown) && refreshToken !== undefined)
+        revoke(refreshToken, open.ticket.digest)
+      throw thrown
+    })
     if (ended && refreshToken !== undefined) revoke(refreshToken, open.ticket.digest)
     return ended
   }
@@ -128,7 +138,12 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
           directory.enter(index, ticket.digest, session.absoluteExpiresAt, now),
         ),
       )
-      await store.create(ticket.digest, record, now)
+      await store.create(ticket.digest, record, now).catch((thrown: unknown) => {
+        // It is there, and nobody will have its ticket.
+        if (isNotConfirmed(thrown))
+          void end({ ticket, session }, 'replaced_at_login').catch(() => {})
+        throw thrown
+      })
       return { ticket, session, record, lastActivityAt: now }
     },
 

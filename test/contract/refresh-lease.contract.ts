@@ -55,8 +55,7 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
       )
     const reseal = (digest: SessionDigest, generation: number) =>
       rig.gateways[1].sessions.reseal(digest, newRecord(epochMs(rig.now() + HOUR_MS), generation))
-    const stillHolds = (digest: SessionDigest, { owner }: LeaseRequest) =>
-      lease.renew(digest, owner, milliseconds(LEASE_MS))
+    const stillHolds = (digest: SessionDigest, holder: LeaseRequest) => lease.renew(digest, holder)
     /** A holder that died: its lease lapsed and its attempt was given up. */
     const beginAbandoned = async () => {
       const digest = await begin()
@@ -118,7 +117,7 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
         const times = { leaseTime: milliseconds(133.2), giveUpTime: milliseconds(466.2) }
         const taken = { ...request(), ...times }
         expect(await lease.take(digest, taken)).toEqual(FREE)
-        expect(await lease.renew(digest, taken.owner, milliseconds(133.2))).toBe(true)
+        expect(await lease.renew(digest, taken)).toBe(true)
         await lease.releaseUnavailable(digest, taken.owner, milliseconds(0.5), 'no')
       })
     })
@@ -129,8 +128,8 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
         const holder = request()
         await lease.take(digest, { ...holder, giveUpTime: milliseconds(LEASE_MS) })
         await rig.advance(1_500)
-        expect(await lease.renew(digest, holder.owner, milliseconds(LEASE_MS))).toBe(true)
-        expect(await elsewhere.renew(digest, newAttemptId(), milliseconds(LEASE_MS))).toBe(false)
+        expect(await lease.renew(digest, holder)).toBe(true)
+        expect(await elsewhere.renew(digest, request())).toBe(false)
         await rig.advance(1_500)
         expect(await elsewhere.take(digest, request())).toEqual(BUSY)
         await rig.advance(501)
@@ -142,13 +141,13 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
         const holder = request()
         await lease.take(digest, holder)
         await rig.advance(LEASE_MS + 1)
-        expect(await lease.renew(digest, holder.owner, milliseconds(LEASE_MS))).toBe(false)
+        expect(await lease.renew(digest, holder)).toBe(false)
       })
 
       it('takes no lease that somebody else has now', async () => {
         const { digest, dead } = await beginAbandoned()
         await elsewhere.take(digest, request())
-        expect(await lease.renew(digest, dead.owner, milliseconds(LEASE_MS))).toBe(false)
+        expect(await lease.renew(digest, dead)).toBe(false)
       })
     })
 
@@ -306,7 +305,7 @@ export const refreshLeaseContract = (name: string, { make }: StoreContractOption
       const holder = request()
       await lease.take(digest, holder)
       await rig.gateways[1].sessions.end(digest, 'logout', rig.now())
-      expect(await lease.renew(digest, holder.owner, milliseconds(LEASE_MS))).toBe(false)
+      expect(await lease.renew(digest, holder)).toBe(false)
       await lease.releaseUnavailable(digest, holder.owner, milliseconds(3_000), 'unknown')
       expect(await lease.take(digest, request())).toEqual({ kind: 'ended' })
     })

@@ -51,7 +51,8 @@ export const createMemoryRefreshLease = (
       return { kind: 'taken', abandonedAttempt: followsAbandoned }
     },
 
-    renew: async (digest, owner, leaseTime) => {
+    // No failover takes anything from here: what is gone was let go of.
+    renew: async (digest, { owner, leaseTime }) => {
       const entry = live.get(digest)
       if (entry === undefined || !holds(entry, owner)) return false
       entry.lease = { owner, untilMs: clock.monotonicMs() + leaseTime }

@@ -61,7 +61,7 @@ export const createMemorySessionStore = (
     if (entry === undefined) return ended.get(digest) === undefined ? 'absent' : 'ended'
     const { generation } = entry.record
     if (generation === record.generation && entry.writtenAttemptId === attemptId) return 'replaced'
-    if (generation !== expectedGeneration) return 'moved'
+    if (generation > expectedGeneration) return 'moved'
     if (entry.attempt?.attemptId === attemptId && entry.lease?.owner === entry.attempt.owner)
       entry.lease = undefined
     entry.attempt = undefined

@@ -19,7 +19,7 @@ export type RedisCommands = RedisCommander
 
 const RECONNECT_FIRST_MS = 50
 /** Short, because each replica sends one small request per try and every request of a user waits for it. */
-const RECONNECT_MAX_MS = 500
+export const RECONNECT_MAX_MS = 500
 const MASTERS_EVERY_MS = 250
 const SLOTS_EVERY_MS = 1_000
 
@@ -97,29 +97,39 @@ export const mastersOf = (client: RedisClient): readonly Redis[] =>
     ? client.nodes('master').toSorted((one, other) => (nameOf(one) < nameOf(other) ? -1 : 1))
     : [client]
 
+export interface MastersWatch {
+  /** Compares now, for whoever was just answered by a server that may be another. */
+  look(): void
+  stop(): void
+}
+
 /**
  * Calls back whenever the servers that take writes may be others, or the same one after it was lost. Nodes of a
  * Cluster are compared besides, because a promoted replica is told of by no event.
  */
-export const watchMasters = (client: RedisClient, changed: () => void): (() => void) => {
+export const watchMasters = (client: RedisClient, changed: () => void): MastersWatch => {
   if (client instanceof Redis) {
     client.on('ready', changed)
-    return () => client.off('ready', changed)
+    return { look: () => {}, stop: () => client.off('ready', changed) }
   }
   let known: readonly Redis[] = []
   const tell = () => {
     known = mastersOf(client)
     changed()
   }
-  const timer = setInterval(() => {
+  const look = () => {
     const masters = mastersOf(client)
     if (masters.length !== known.length || masters.some((master, at) => master !== known[at]))
       tell()
-  }, MASTERS_EVERY_MS).unref()
+  }
+  const timer = setInterval(look, MASTERS_EVERY_MS).unref()
   client.on('ready', tell)
-  return () => {
-    client.off('ready', tell)
-    clearInterval(timer)
+  return {
+    look,
+    stop: () => {
+      client.off('ready', tell)
+      clearInterval(timer)
+    },
   }
 }
 

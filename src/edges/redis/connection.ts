@@ -26,6 +26,8 @@ export interface RedisConnectionOptions extends RedisTimeouts {
   }
   readonly namespace: string
   readonly notice: (notice: string, detail: string) => void
+  /** Told of every command. */
+  readonly heard?: (outcome: 'answered' | 'failed') => void
 }
 
 export type ScriptArgument = string | number | Buffer
@@ -48,6 +50,8 @@ export interface RedisConnection {
    * function.
    */
   onMasters(listener: MastersListener): () => void
+  /** For whoever was just answered by a server that may be another: its listeners are told before it returns. */
+  lookForMasters(): void
   /** Defines a script on every server connected to; sent by its digest, and whole where the server lost it. */
   script(name: string, numberOfKeys: number, lua: string): Script
   /** Waits for replies that are due, no longer than one command may take. */
@@ -146,8 +150,19 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
     followed?.subscribe(change),
   )
 
+  const run = async <T>(command: (client: RedisClient) => Promise<T>): Promise<T> => {
+    try {
+      const answer = await current.run(command)
+      options.heard?.('answered')
+      return answer
+    } catch (thrown) {
+      options.heard?.('failed')
+      throw thrown
+    }
+  }
+
   const withMasters: RedisConnection['withMasters'] = (command) =>
-    current.run((client) => {
+    run((client) => {
       const masters = mastersOf(client)
       if (masters.length === 0) throw storeUnavailable('cluster_down')
       return command(masters)
@@ -155,7 +170,7 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
 
   return {
     keys: createKeyNames(namespace),
-    run: (command) => current.run(command),
+    run,
 
     runOnMasters: (command) => withMasters((masters) => Promise.all(masters.map(command))),
     withMasters,
@@ -165,13 +180,14 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
       tellMasters([listener])
       return () => mastersListeners.delete(listener)
     },
+    lookForMasters: () => current.lookForMasters(),
 
     script: (name, numberOfKeys, lua) => {
       scripts.set(name, { numberOfKeys, lua })
       for (const link of [current, successor])
         link?.client.defineCommand(name, { numberOfKeys, lua })
       return (keys, args) =>
-        current.run((client) => {
+        run((client) => {
           const call: (...of: ScriptArgument[]) => Promise<unknown> = Reflect.get(client, name)
           return call.apply(client, [...keys, ...args])
         })

@@ -1,6 +1,7 @@
 /** What went wrong with Redis, as one stable word for log and metric. The client's errors stop here. */
 
 import { GatewayError } from '../../errors.ts'
+import { NOT_CONFIRMED } from '../../session/session-store.ts'
 
 /** For each reason, what the operator should look at. */
 export const ADVICE = {
@@ -40,6 +41,10 @@ const BY_REPLY: Readonly<Record<string, FailureReason>> = {
   MISCONF: 'persistence_failed',
   BUSY: 'timeout',
   CLUSTERDOWN: 'cluster_down',
+  // Of a pipeline, which is not led on: the slots are asked for every second.
+  MOVED: 'cluster_down',
+  ASK: 'cluster_down',
+  TRYAGAIN: 'cluster_down',
   'max number of clients': 'too_many_clients',
 }
 const KNOWN_REPLY = new RegExp(`\\b(?:${Object.keys(BY_REPLY).join('|')})\\b`)
@@ -99,6 +104,9 @@ export const storeUnavailable = (reason: string, cause?: unknown): GatewayError 
     retryAfterSeconds: RETRY_AFTER_SECONDS,
     ...(cause === undefined ? {} : { cause }),
   })
+
+/** It was written, and fewer replicas than demanded had it in time. */
+export const notConfirmed = (): GatewayError => storeUnavailable(NOT_CONFIRMED)
 
 /** What is stored was written by a release that this one does not understand. That is no "absent". */
 export const unreadableAnswer = (what: 'record' | 'lease'): GatewayError =>

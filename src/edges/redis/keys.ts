@@ -36,6 +36,19 @@ export interface KeyNames {
   value(name: string): string
 }
 
+const SLOTS = 16_384
+const HASH_TAG = /\{([^}]+)\}/
+
+/** The slot of a Cluster in which a key lies: CRC-16 (XMODEM) of its hash tag, as every key here has one. */
+export const slotOf = (key: string): number => {
+  let crc = 0
+  for (const byte of Buffer.from(HASH_TAG.exec(key)?.[1] ?? key, 'latin1')) {
+    crc ^= byte << 8
+    for (let bit = 0; bit < 8; bit += 1) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1
+  }
+  return (crc & 0xffff) % SLOTS
+}
+
 const RECORD_TAG = /:s:\{([\w-]{43})\}$/
 
 export const createKeyNames = (namespace: string): KeyNames => {

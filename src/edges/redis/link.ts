@@ -18,6 +18,8 @@ import {
 export interface RedisLink {
   readonly client: RedisClient
   isReady(): boolean
+  /** Calls `onMasters` before it returns, if there are others by now. */
+  lookForMasters(): void
   /** Rejects with `store_unavailable` and nothing else. A write that timed out may have been applied. */
   run<T>(command: (client: RedisClient) => Promise<T>): Promise<T>
   /** Waits for replies that are due, no longer than one command may take. */
@@ -73,7 +75,7 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
     restarts = 0
     options.onReady()
   })
-  const unwatchMasters = watchMasters(client, () => {
+  const masters = watchMasters(client, () => {
     if (state === 'ready') options.onMasters()
   })
   client.on('error', (error: unknown) => {
@@ -110,6 +112,7 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
   return {
     client,
     isReady: () => state === 'ready',
+    lookForMasters: masters.look,
 
     run: async (command) => {
       if (state !== 'ready') await whenReady()
@@ -123,7 +126,7 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
     close: async () => {
       become('closed')
       clearTimeout(restart)
-      unwatchMasters()
+      masters.stop()
       closeWatchers()
       await client.quit().catch(() => client.disconnect())
     },

@@ -1,15 +1,30 @@
 /** The refresh lease in Redis. All times run by the server's clock, so no two gateways' clocks are compared. */
 
-import type { LeaseAnswer, RefreshLease } from '../../credential/refresh-lease.ts'
+import {
+  type LeaseAnswer,
+  type LeaseRequest,
+  REWRITE_PAUSE_MAX_MS,
+  type RefreshLease,
+} from '../../credential/refresh-lease.ts'
 import type { SessionDigest } from '../../session/session.ts'
 import { type Milliseconds, milliseconds } from '../../time.ts'
+import { RECONNECT_MAX_MS } from './client.ts'
 import type { RedisConnection } from './connection.ts'
 import { unreadableAnswer } from './failure.ts'
 import { READ_STORED_LUA } from './stored-form.ts'
 
 // An attempt is `<generation> <owner> <attemptId> <1 when an earlier one was never resolved, else 0>`. Its time to
 // keep others away is a key of its own, so that the attempt outlives it.
-const TAKE = `${READ_STORED_LUA}
+const HOLD_LUA = `
+local function hold(deadline, abandoned)
+  local attempt = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. abandoned
+  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
+  redis.call('SET', KEYS[3], attempt, 'PXAT', expiry(deadline))
+  redis.call('SET', KEYS[4], '1', 'PX', ARGV[5])
+end
+`
+
+const TAKE = `${READ_STORED_LUA}${HOLD_LUA}
 local state, generation, deadline = read(KEYS[1])
 if state ~= 'live' then return { state } end
 if generation ~= ARGV[1] then return { 'moved' } end
@@ -19,16 +34,19 @@ if redis.call('EXISTS', KEYS[2]) == 1 then return { 'busy' } end
 local earlier = string.match(redis.call('GET', KEYS[3]) or '', '^%d+') == generation
 if earlier and redis.call('EXISTS', KEYS[4]) == 1 then return { 'busy' } end
 local abandoned = earlier and 1 or 0
-local attempt = generation .. ' ' .. ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. abandoned
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
-redis.call('SET', KEYS[3], attempt, 'PXAT', expiry(deadline))
-redis.call('SET', KEYS[4], '1', 'PX', ARGV[5])
+hold(deadline, abandoned)
 return { 'taken', abandoned }
 `
 
-const RENEW = `
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+// A lease lapses without its attempt, and both go only by their owner, or with the generation or the session: gone
+// together beside the same record they were lost.
+const RENEW = `${READ_STORED_LUA}${HOLD_LUA}
+if redis.call('GET', KEYS[2]) == ARGV[2] then return redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
+local state, generation, deadline = read(KEYS[1])
+if state ~= 'live' or generation ~= ARGV[1] then return 0 end
+if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 0 end
+hold(deadline, 0)
+return 1
 `
 
 const LET_GO = `
@@ -44,10 +62,16 @@ if (held or tried) and ARGV[3] then redis.call('SET', KEYS[4], 'unavailable', 'P
 return 1
 `
 
+/**
+ * Nobody takes a lease for so long after a reconnect or failover: holders put theirs back first, and results that
+ * the store was not there for are written, so that no refresh token which has been spent is spent again.
+ */
+const SETTLING_MS = REWRITE_PAUSE_MAX_MS + RECONNECT_MAX_MS
+
 export const createRedisRefreshLease = (connection: RedisConnection): RefreshLease => {
   const { keys } = connection
   const take = connection.script('cc_take', 5, TAKE)
-  const renew = connection.script('cc_renew', 1, RENEW)
+  const renew = connection.script('cc_renew', 4, RENEW)
   const letGo = connection.script('cc_let_go', 4, LET_GO)
 
   const release = async (
@@ -60,24 +84,45 @@ export const createRedisRefreshLease = (connection: RedisConnection): RefreshLea
     await letGo([lease, attempt, window, outcome], [owner, spent, ...retryAfter.map(wholeMs)])
   }
 
+  let isKnown = false
+  let settledAtMs = 0
+  connection.onMasters(() => {
+    // With the first connection nobody lost anything that they had.
+    if (isKnown) settledAtMs = performance.now() + SETTLING_MS
+    isKnown = true
+  })
+  const isSettling = () => performance.now() < settledAtMs
+
   return {
-    take: async (digest, { generation, owner, attemptId, leaseTime, giveUpTime }) => {
+    take: async (digest, request) => {
+      if (isSettling()) return { kind: 'busy' }
       const { record, lease, attempt, window, outcome } = keys.session(digest)
-      const answer = await take(
-        [record, lease, attempt, window, outcome],
-        [generation, owner, attemptId, wholeMs(leaseTime), wholeMs(giveUpTime)],
-      )
-      return leaseAnswer(answer)
+      const all = [record, lease, attempt, window, outcome]
+      const answer = leaseAnswer(await take(all, argumentsOf(request)))
+      connection.lookForMasters()
+      if (answer.kind !== 'taken' || !isSettling()) return answer
+      await release(digest, request.owner, 'no', [])
+      return { kind: 'busy' }
     },
 
-    renew: async (digest, owner, leaseTime) =>
-      (await renew([keys.session(digest).lease], [owner, wholeMs(leaseTime)])) === 1,
+    renew: async (digest, request) => {
+      const { record, lease, attempt, window } = keys.session(digest)
+      return (await renew([record, lease, attempt, window], argumentsOf(request))) === 1
+    },
 
     release: (digest, owner) => release(digest, owner, 'no', []),
     releaseUnavailable: (digest, owner, retryAfter, spent) =>
       release(digest, owner, spent, [retryAfter]),
   }
 }
+
+const argumentsOf = (request: LeaseRequest) => [
+  request.generation,
+  request.owner,
+  request.attemptId,
+  wholeMs(request.leaseTime),
+  wholeMs(request.giveUpTime),
+]
 
 /** Redis takes whole positive milliseconds only. */
 const wholeMs = (duration: Milliseconds): number => Math.max(1, Math.ceil(duration))

@@ -2,29 +2,34 @@
 
 import { GatewayError } from '../../errors.ts'
 import type { SessionDigest } from '../../session/session.ts'
+import type { SessionIndex } from '../../session/session-index.ts'
 import {
   ENDED_BEFORE_LIFE_MS,
   type EndedBefore,
   RECORD_GRACE_MS,
+  recordExpiresAt,
   type SessionDirectory,
 } from '../../session/session-store.ts'
-import { epochMs } from '../../time.ts'
+import { type Clock, epochMs } from '../../time.ts'
 import type { RedisConnection } from './connection.ts'
+import { notConfirmed } from './failure.ts'
+import type { Journal } from './journal.ts'
 import { knownReason } from './stored-form.ts'
+import type { Writes } from './writes.ts'
 
 // The index ends with its last record. PEXPIREAT may shorten a time that a removed entry had set, never below what
 // an entry that is there needs: the last score is the highest.
 const ENTER = `
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])
-redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+local isNew = redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
 redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', tonumber(last) + ${RECORD_GRACE_MS}))
-return 1
+return isNew
 `
 
 const MARK = `
 local known = tonumber(string.match(redis.call('GET', KEYS[1]) or '', '^%d+'))
-if known and known > tonumber(ARGV[1]) then return 0 end
+if known and known >= tonumber(ARGV[1]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ${ENDED_BEFORE_LIFE_MS})
 return 1
 `
@@ -35,17 +40,34 @@ const MARK_FORM = /^(\d+) (\w+)$/
 const SCAN_COUNT = 1_000
 const PAGE_COUNT = 200
 
-export const createRedisSessionDirectory = (connection: RedisConnection): SessionDirectory => {
+export const createRedisSessionDirectory = (options: {
+  readonly connection: RedisConnection
+  readonly writes: Writes
+  readonly journal: Journal
+  readonly clock: Clock
+}): SessionDirectory => {
+  const { connection, writes, journal, clock } = options
   const { keys, run } = connection
-  const enter = connection.script('cc_enter', 1, ENTER)
-  const mark = connection.script('cc_mark', 1, MARK)
+  const enter = writes.script('cc_enter', 1, ENTER)
+  const mark = writes.script('cc_mark', 1, MARK)
+  const entryName = (index: SessionIndex, digest: SessionDigest) => `${keys.index(index)} ${digest}`
 
   return {
     enter: async (index, digest, absoluteExpiresAt, now) => {
-      await enter([keys.index(index)], [digest, absoluteExpiresAt, now - RECORD_GRACE_MS])
+      const sent = [
+        [keys.index(index)],
+        [digest, absoluteExpiresAt, now - RECORD_GRACE_MS],
+      ] as const
+      const sentIn = journal.epoch()
+      const { isConfirmed } = await enter.send(...sent)
+      if (!isConfirmed) throw notConfirmed()
+      const again = async () =>
+        clock.now() < recordExpiresAt(absoluteExpiresAt) && (await enter.again(...sent)) === 1
+      journal.keep({ stage: 'entry', name: entryName(index, digest), bytes: 0, again }, sentIn)
     },
 
     leave: async (index, digest) => {
+      journal.forget(entryName(index, digest))
       await run((client) => client.zrem(keys.index(index), digest))
     },
 
@@ -81,7 +103,18 @@ export const createRedisSessionDirectory = (connection: RedisConnection): Sessio
     },
 
     markEnded: async (index, { at, reason }) => {
-      await mark([keys.mark(index)], [at, reason])
+      const name = keys.mark(index)
+      const sent = [[name], [at, reason]] as const
+      const again = async () => (await mark.again(...sent)) === 1
+      const sentIn = journal.epoch()
+      const keep = (outcome: 'written' | 'asked_for') =>
+        journal.keep({ stage: 'end', name, outcome, bytes: 0, again }, sentIn)
+      const { isConfirmed } = await mark.send(...sent).catch((thrown: unknown) => {
+        keep('asked_for')
+        throw thrown
+      })
+      keep('written')
+      if (!isConfirmed) throw notConfirmed()
     },
 
     // One command each: indices lie in different slots.

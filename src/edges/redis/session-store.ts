@@ -1,19 +1,28 @@
-/** Sessions in Redis: one command per read, one script per write. docs/session-data.md lists the keys. */
+/**
+ * Sessions in Redis: one command per read, one script per write, and what was written kept in the journal.
+ * docs/session-data.md lists the keys.
+ */
 
+import type { EndReason } from '../../events.ts'
+import type { SessionDigest } from '../../session/session.ts'
 import {
+  RECORD_GRACE_MS,
   recordExpiresAt,
   type SessionStore,
-  TOMBSTONE_LIFE_MS,
+  type StoredState,
+  tombstoneExpiresAt,
   WRITTEN_ATTEMPT_LIFE_MS,
 } from '../../session/session-store.ts'
-import { type EpochMs, epochMs } from '../../time.ts'
+import { type Clock, type EpochMs, epochMs } from '../../time.ts'
 import type { RedisConnection } from './connection.ts'
-import { unreadableAnswer } from './failure.ts'
-import { READ_STORED_LUA, readStored, WRITE_TOMBSTONE_LUA, writeRecord } from './stored-form.ts'
+import { notConfirmed, unreadableAnswer } from './failure.ts'
+import type { Journal, JournalEntry } from './journal.ts'
+import { BURY_LUA, READ_STORED_LUA, readStored, writeRecord } from './stored-form.ts'
+import type { Writes } from './writes.ts'
 
 const CREATE = `${READ_STORED_LUA}
 local state = read(KEYS[1])
-if state == 'live' then return 'created' end
+if state == 'live' then return 'present' end
 if state ~= 'absent' then return state end
 redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[2])
 redis.call('SET', KEYS[2], ARGV[3], 'PXAT', ARGV[2])
@@ -30,12 +39,14 @@ end
 return state
 `
 
-// The lease goes only with its own attempt: that of a later taker is in use until the taker lets go of it.
+// The lease goes only with its own attempt: that of a later taker is in use until the taker lets go of it. Without a
+// record there is nothing to replace, unless it was here before and is written again.
 const REPLACE = `${READ_STORED_LUA}
 local state, generation = read(KEYS[1])
-if state ~= 'live' then return state end
-if generation == ARGV[5] and redis.call('GET', KEYS[6]) == ARGV[2] then return 'replaced' end
-if generation ~= ARGV[1] then return 'moved' end
+if state == 'absent' and ARGV[6] then generation = ARGV[1]
+elseif state ~= 'live' then return state end
+if generation == ARGV[5] and redis.call('GET', KEYS[6]) == ARGV[2] then return 'repeated' end
+if tonumber(generation) > tonumber(ARGV[1]) then return 'moved' end
 local owner, attemptId = string.match(redis.call('GET', KEYS[3]) or '', '^%d+ (%S+) (%S+) ')
 if attemptId == ARGV[2] and redis.call('GET', KEYS[2]) == owner then redis.call('DEL', KEYS[2]) end
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
@@ -53,42 +64,110 @@ redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 return 'resealed'
 `
 
-const END = `${READ_STORED_LUA}${WRITE_TOMBSTONE_LUA}
+// With generation and deadline it is written again, and lies then also where the record was lost with it: whoever
+// still has the record must find it.
+const END = `${READ_STORED_LUA}${BURY_LUA}
 local state, generation, deadline = read(KEYS[1])
-if state == 'ended' then return 'already_ended' end
-if state ~= 'live' then return state end
-local expiresAt = math.min(tonumber(ARGV[1]) + ${TOMBSTONE_LIFE_MS}, tonumber(expiry(deadline)))
-redis.call('SET', KEYS[1], tombstone(generation, deadline, ARGV[1], ARGV[2]), 'PXAT', string.format('%.0f', expiresAt))
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
-return 'ended'
+if state == 'ended' then return { 'already_ended' } end
+if state == 'absent' and ARGV[3] then generation, deadline = ARGV[3], ARGV[4]
+elseif state ~= 'live' then return { state } end
+bury(KEYS, generation, deadline, ARGV[1], ARGV[2])
+return { state == 'live' and 'ended' or 'buried', generation, deadline }
 `
 
-export const createRedisSessionStore = (connection: RedisConnection): SessionStore => {
+/**
+ * Ends that somebody asked for and was told had failed: made after the outage, which is what they wanted. Others
+ * follow from what the store says, and do so again or not at all; one at a login that failed was called off.
+ */
+const ASKED_FOR: readonly EndReason[] = [
+  'logout',
+  'ended_elsewhere',
+  'backchannel_logout',
+  'frontchannel_logout',
+  'admin',
+]
+
+export interface RedisSessionStoreOptions {
+  readonly connection: RedisConnection
+  readonly writes: Writes
+  readonly journal: Journal
+  readonly clock: Clock
+  /** A session was ended by a call that was told it had failed. */
+  readonly endedUntold: (digest: SessionDigest, reason: EndReason) => void
+}
+
+export const createRedisSessionStore = (options: RedisSessionStoreOptions): SessionStore => {
+  const { connection, writes, journal, clock, endedUntold } = options
   const { keys } = connection
-  const create = connection.script('cc_create', 2, CREATE)
+  const create = writes.script('cc_create', 2, CREATE)
   const touch = connection.script('cc_touch', 2, TOUCH)
-  const replace = connection.script('cc_replace', 6, REPLACE)
+  const replace = writes.script('cc_replace', 6, REPLACE)
   const reseal = connection.script('cc_reseal', 3, RESEAL)
-  const end = connection.script('cc_end', 7, END)
+  const end = writes.script('cc_end', 7, END)
+
+  /** A key that would be gone already is not written again. */
+  const isForgotten = (expiresAt: EpochMs): boolean => clock.now() >= expiresAt
+
+  const read = async (digest: SessionDigest): Promise<StoredState> => {
+    const [value, idle] = await connection.run((client) =>
+      client.mgetBuffer(keys.record(digest), keys.idle(digest)),
+    )
+    if (value === null || value === undefined) return { kind: 'absent' }
+    const stored = readStored(value)
+    if (stored === undefined) throw unreadableAnswer('record')
+    return stored.kind === 'live' ? { ...stored, lastActivityAt: activityFrom(idle) } : stored
+  }
+
+  /**
+   * Whether the store lacks what this process knows it had. A missing record alone says nothing: it may have been
+   * deleted, unless the store may have lost writes.
+   */
+  const isBehind = (state: StoredState, known: JournalEntry): boolean => {
+    if (known.stage === 'end') return known.outcome === 'written' && state.kind === 'live'
+    if (known.stage !== 'record') return false
+    if (state.kind === 'live') return state.record.generation < known.generation
+    if (state.kind === 'ended') return false
+    connection.lookForMasters()
+    return journal.isDoubted(known)
+  }
 
   return {
-    create: async (digest, record, lastActivityAt) =>
-      oneOf(
-        ['created', 'ended'],
-        await create(
-          [keys.record(digest), keys.idle(digest)],
-          [writeRecord(record), recordExpiresAt(record.absoluteExpiresAt), lastActivityAt],
-        ),
-      ),
-
-    load: async (digest) => {
-      const [value, idle] = await connection.run((client) =>
-        client.mgetBuffer(keys.record(digest), keys.idle(digest)),
+    create: async (digest, record, lastActivityAt) => {
+      const name = keys.record(digest)
+      const value = writeRecord(record)
+      const expiresAt = recordExpiresAt(record.absoluteExpiresAt)
+      const sent = [
+        [name, keys.idle(digest)],
+        [value, expiresAt, lastActivityAt],
+      ] as const
+      const sentIn = journal.epoch()
+      const { answer, isConfirmed } = await create.send(...sent)
+      if (oneOf(['created', 'present', 'ended'], answer) === 'ended') return 'ended'
+      // Nobody will have its cookie: it is not worth keeping.
+      if (!isConfirmed) throw notConfirmed()
+      journal.keep(
+        {
+          stage: 'record',
+          name,
+          generation: record.generation,
+          bytes: value.byteLength,
+          again: async () => !isForgotten(expiresAt) && (await create.again(...sent)) === 'created',
+        },
+        sentIn,
       )
-      if (value === null || value === undefined) return { kind: 'absent' }
-      const stored = readStored(value)
-      if (stored === undefined) throw unreadableAnswer('record')
-      return stored.kind === 'live' ? { ...stored, lastActivityAt: activityFrom(idle) } : stored
+      return 'created'
+    },
+
+    // Whoever reads before all is written again meets nothing that this process knows to be lost.
+    load: async (digest) => {
+      const state = await read(digest)
+      const known = journal.find(keys.record(digest))
+      if (known === undefined) return state
+      if (known.stage === 'record' && state.kind === 'ended') journal.forget(known.name)
+      if (!isBehind(state, known)) return state
+      if (!journal.isDoubted(known)) journal.doubt()
+      await journal.restore(known)
+      return read(digest)
     },
 
     touch: async (digest, lastActivityAt) => {
@@ -100,19 +179,28 @@ export const createRedisSessionStore = (connection: RedisConnection): SessionSto
 
     replace: async (digest, expectedGeneration, attemptId, record) => {
       const { lease, attempt, window, outcome, written, ...of } = keys.session(digest)
-      return oneOf(
-        ['replaced', 'moved', 'ended', 'absent'],
-        await replace(
-          [of.record, lease, attempt, window, outcome, written],
-          [
-            expectedGeneration,
-            attemptId,
-            writeRecord(record),
-            recordExpiresAt(record.absoluteExpiresAt),
-            record.generation,
-          ],
-        ),
+      const all = [of.record, lease, attempt, window, outcome, written]
+      const value = writeRecord(record)
+      const expiresAt = recordExpiresAt(record.absoluteExpiresAt)
+      const sent = [expectedGeneration, attemptId, value, expiresAt, record.generation]
+      const sentIn = journal.epoch()
+      const { answer, isConfirmed } = await replace.send(all, sent)
+      const word = oneOf(['replaced', 'repeated', 'moved', 'ended', 'absent'], answer)
+      if (word !== 'replaced' && word !== 'repeated') return word
+      journal.keep(
+        {
+          stage: 'record',
+          name: of.record,
+          generation: record.generation,
+          bytes: value.byteLength,
+          again: async () =>
+            !isForgotten(expiresAt) &&
+            (await replace.again(all, [...sent, 'again'])) === 'replaced',
+        },
+        sentIn,
       )
+      if (!isConfirmed) throw notConfirmed()
+      return 'replaced'
     },
 
     reseal: async (digest, record) => {
@@ -128,16 +216,43 @@ export const createRedisSessionStore = (connection: RedisConnection): SessionSto
 
     end: async (digest, reason, endedAt) => {
       const of = keys.session(digest)
-      return oneOf(
-        ['ended', 'already_ended', 'absent'],
-        await end(
-          [of.record, of.idle, of.lease, of.attempt, of.window, of.outcome, of.written],
-          [endedAt, reason],
-        ),
-      )
+      const all = [of.record, of.idle, of.lease, of.attempt, of.window, of.outcome, of.written]
+      const sent = [endedAt, reason]
+      const sentIn = journal.epoch()
+      const keep = (outcome: 'written' | 'asked_for', generation: number, deadline: EpochMs) =>
+        journal.keep(
+          {
+            stage: 'end',
+            name: of.record,
+            outcome,
+            bytes: 0,
+            again: async () => {
+              if (isForgotten(tombstoneExpiresAt(endedAt, deadline))) return false
+              const [word] = wordsOf(await end.again(all, [...sent, generation, deadline]))
+              if (word === 'ended' && outcome === 'asked_for') endedUntold(digest, reason)
+              return word === 'ended' || word === 'buried'
+            },
+          },
+          sentIn,
+        )
+
+      const { answer, isConfirmed } = await end.send(all, sent).catch((thrown: unknown) => {
+        // Nothing is known of the record; a tombstone without one stays until nobody has it any more.
+        if (ASKED_FOR.includes(reason)) keep('asked_for', 0, epochMs(endedAt + RECORD_GRACE_MS))
+        throw thrown
+      })
+      const [word, generation, deadline] = wordsOf(answer)
+      const outcome = oneOf(['ended', 'already_ended', 'absent'], word)
+      if (outcome === 'ended') keep('written', Number(generation), epochMs(Number(deadline)))
+      else journal.forget(of.record)
+      if (isConfirmed) return outcome
+      if (outcome === 'ended') endedUntold(digest, reason)
+      throw notConfirmed()
     },
   }
 }
+
+const wordsOf = (answer: unknown): readonly unknown[] => (Array.isArray(answer) ? answer : [])
 
 /** A script's answer as one of the words that this call can have; `unreadable` and anything else is none. */
 const oneOf = <const Word extends string>(words: readonly Word[], answer: unknown): Word => {

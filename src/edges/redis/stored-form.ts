@@ -6,7 +6,11 @@
  */
 
 import { END_REASONS, type EndReason } from '../../events.ts'
-import { RECORD_GRACE_MS, type StoredRecord } from '../../session/session-store.ts'
+import {
+  RECORD_GRACE_MS,
+  type StoredRecord,
+  TOMBSTONE_LIFE_MS,
+} from '../../session/session-store.ts'
 import { type EpochMs, epochMs } from '../../time.ts'
 
 /** First character. A release reads this version and the one before it. */
@@ -71,9 +75,12 @@ local function expiry(deadline)
 end
 `
 
-/** Lua, for scripts that end sessions. */
-export const WRITE_TOMBSTONE_LUA = `
-local function tombstone(generation, deadline, endedAt, reason)
-  return '${FORMAT_VERSION}e ' .. generation .. ' ' .. deadline .. ' ' .. endedAt .. ' ' .. reason .. '\\n'
+/** Lua, for scripts that end sessions: a tombstone takes the place of the first key, and the others go. */
+export const BURY_LUA = `
+local function bury(keys, generation, deadline, endedAt, reason)
+  local tombstone = '${FORMAT_VERSION}e ' .. generation .. ' ' .. deadline .. ' ' .. endedAt .. ' ' .. reason .. '\\n'
+  local expiresAt = math.min(tonumber(endedAt) + ${TOMBSTONE_LIFE_MS}, tonumber(expiry(deadline)))
+  redis.call('SET', keys[1], tombstone, 'PXAT', string.format('%.0f', expiresAt))
+  redis.call('DEL', unpack(keys, 2))
 end
 `

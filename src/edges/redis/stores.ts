@@ -1,6 +1,7 @@
 /** The shared stores: sessions, claims and leases on one Redis, for any number of replicas. */
 
 import type { RefreshLease } from '../../credential/refresh-lease.ts'
+import type { Emit } from '../../events.ts'
 import type { SessionChanges } from '../../session/session-changes.ts'
 import type {
   OneTimeStore,
@@ -8,11 +9,16 @@ import type {
   SessionStore,
   StoreHealth,
 } from '../../session/session-store.ts'
+import { sessionLabel } from '../../session/ticket.ts'
+import type { Clock } from '../../time.ts'
 import { createRedisConnection, type RedisConnectionOptions } from './connection.ts'
+import { createJournal } from './journal.ts'
 import { createRedisOneTimeStore } from './one-time-store.ts'
+import { createReassertion } from './reassertion.ts'
 import { createRedisRefreshLease } from './refresh-lease.ts'
 import { createRedisSessionDirectory } from './session-directory.ts'
 import { createRedisSessionStore } from './session-store.ts'
+import { createWrites } from './writes.ts'
 
 export interface RedisStores {
   readonly sessions: SessionStore
@@ -24,14 +30,39 @@ export interface RedisStores {
   close(): Promise<void>
 }
 
+export interface RedisStoresOptions extends Omit<RedisConnectionOptions, 'heard'> {
+  /** Replicas that must have a write before it counts; 0: the master's word is enough. */
+  readonly confirm: number
+  readonly clock: Clock
+  readonly emit: Emit
+}
+
 /** Connects in the background: a Redis that is down fails calls, never this. */
-export const createRedisStores = (options: RedisConnectionOptions): RedisStores => {
-  const connection = createRedisConnection(options)
+export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
+  const { confirm, clock, emit, notice, commandTimeout } = options
+  const journal = createJournal(clock, notice)
+  const heard = journal.heard
+  const connection = createRedisConnection({ ...options, heard })
+  // The first connection speaks for both: they go the same way.
+  const confirming =
+    confirm === 0 ? undefined : createRedisConnection({ ...options, heard, notice: () => {} })
+  const writes = createWrites(
+    connection,
+    confirming && { connection: confirming, replicas: confirm, commandTimeout },
+  )
+  const reassertion = createReassertion({ connection, journal, clock, emit })
   return {
-    sessions: createRedisSessionStore(connection),
+    sessions: createRedisSessionStore({
+      connection,
+      writes,
+      journal,
+      clock,
+      endedUntold: (digest, reason) =>
+        emit({ type: 'session_ended', session: sessionLabel(digest), reason }),
+    }),
     // No tracker yet: nobody is told of anything, so everybody reads the store.
     changes: { areTold: () => false, subscribe: () => () => {} },
-    directory: createRedisSessionDirectory(connection),
+    directory: createRedisSessionDirectory({ connection, writes, journal, clock }),
     once: createRedisOneTimeStore(connection),
     lease: createRedisRefreshLease(connection),
     health: {
@@ -39,6 +70,9 @@ export const createRedisStores = (options: RedisConnectionOptions): RedisStores 
         await connection.runOnMasters((master) => master.ping())
       },
     },
-    close: connection.close,
+    close: async () => {
+      reassertion.close()
+      await Promise.all([connection.close(), confirming?.close()])
+    },
   }
 }

@@ -74,6 +74,8 @@ const levelOf = (event: GatewayEvent): LogLevel => {
     case 'sign_in_refused':
     case 'operator_notice':
       return 'warn'
+    case 'store_reasserted':
+      return event.lost > 0 ? 'warn' : 'info'
     case 'token_refreshed':
       return REFRESH_LEVELS[event.outcome]
     case 'token_revocation':

@@ -65,6 +65,12 @@ export const createMetrics = (): Metrics => {
     labelNames: ['of'],
     registers,
   })
+  const reasserted = new Counter({
+    name: 'coatcheck_store_reasserted_total',
+    help: 'Writes repeated after a reconnect or failover of the store, by what it had of them',
+    labelNames: ['outcome'],
+    registers,
+  })
   const refused = new Counter({
     name: 'coatcheck_refused_total',
     help: 'Requests that the gateway answered with a problem of its own',
@@ -136,6 +142,10 @@ export const createMetrics = (): Metrics => {
         break
       case 'seal_renewed':
         sealsRenewed.inc({ of: event.of })
+        break
+      case 'store_reasserted':
+        reasserted.inc({ outcome: 'lost' }, event.lost)
+        reasserted.inc({ outcome: 'there' }, event.written - event.lost)
         break
       case 'logout_received':
       case 'sessions_administered':

@@ -3,8 +3,13 @@
 import { Redis, type RedisOptions } from 'ioredis'
 import { expect, onTestFinished } from 'vitest'
 import type { RedisConnectionOptions } from '../../../src/edges/redis/connection.ts'
-import { createRedisStores, type RedisStores } from '../../../src/edges/redis/stores.ts'
+import {
+  createRedisStores,
+  type RedisStores,
+  type RedisStoresOptions,
+} from '../../../src/edges/redis/stores.ts'
 import { GatewayError } from '../../../src/errors.ts'
+import type { GatewayEvent } from '../../../src/events.ts'
 import { epochMs, milliseconds, systemClock } from '../../../src/time.ts'
 import { HOUR_MS, newDigest, newRecord } from '../../contract/session-store.contract.ts'
 import { type RedisServer, startRedis } from '../../support/redis.ts'
@@ -16,24 +21,31 @@ export const COMMAND_TIMEOUT_MS = 250
 export const SLACK_MS = 1_500
 
 export interface ConnectedStores extends RedisStores {
+  readonly events: readonly GatewayEvent[]
   readonly notices: readonly (readonly [name: string, detail: string])[]
 }
 
 export const connect = (
   url: string | RedisConnectionOptions['address'],
-  options: Partial<Pick<RedisConnectionOptions, 'namespace' | 'tls' | 'commandTimeout'>> = {},
+  options: Partial<
+    Pick<RedisStoresOptions, 'namespace' | 'tls' | 'commandTimeout' | 'confirm' | 'clock'>
+  > = {},
 ): ConnectedStores => {
+  const events: GatewayEvent[] = []
   const notices: (readonly [string, string])[] = []
   const stores = createRedisStores({
     address: typeof url === 'string' ? addressOf(url) : url,
     namespace: 'test0001',
     commandTimeout: milliseconds(COMMAND_TIMEOUT_MS),
     connectTimeout: milliseconds(1_000),
+    confirm: 0,
+    clock: systemClock,
+    emit: (event) => events.push(event),
     notice: (...notice) => notices.push(notice),
     ...options,
   })
   onTestFinished(stores.close)
-  return { ...stores, notices }
+  return { ...stores, notices, events }
 }
 
 /** A followed value that the test changes, as a file would. */

@@ -55,6 +55,9 @@ const openStores = (url: string, tls: RedisConnectionOptions['tls'] = {}): Redis
     namespace: NAMESPACE,
     commandTimeout: UNHURRIED,
     connectTimeout: UNHURRIED,
+    confirm: 0,
+    clock: systemClock,
+    emit: () => {},
     notice: () => {},
   })
 

@@ -31,7 +31,7 @@ it('every command among them is used', async () => {
   await sessions.create(digest, oneHourRecord(), systemClock.now())
   await sessions.touch(digest, epochMs(systemClock.now() + 1))
   await lease.take(digest, taking)
-  await lease.renew(digest, taking.owner, milliseconds(2_000))
+  await lease.renew(digest, taking)
   await sessions.replace(digest, 0, taking.attemptId, oneHourRecord(1))
   // The second time each script goes by its digest.
   await sessions.end(digest, 'logout', systemClock.now())

@@ -46,6 +46,8 @@ describe('one line per event', () => {
     [{ type: 'key_ring_changed', seals: 1, opens: [1, 2] }, 'info'],
     [{ type: 'seal_renewed', session: 's', of: 'ticket' }, 'debug'],
     [{ type: 'operator_notice', notice: 'n', detail: 'd' }, 'warn'],
+    [{ type: 'store_reasserted', written: 5, lost: 0, lostEnds: 0, durationMs: 1 }, 'info'],
+    [{ type: 'store_reasserted', written: 5, lost: 2, lostEnds: 1, durationMs: 1 }, 'warn'],
   ]
 
   it.each(EVENTS)('%j is written at level %s with all its members', (event, level) => {

@@ -62,6 +62,13 @@ describe('events', () => {
     [{ type: 'logout_received', requestId: 'r', channel: 'back', ended: 2 }, []],
     [{ type: 'sessions_administered', requestId: 'r', by: 'all', ended: 2 }, []],
     [{ type: 'operator_notice', notice: 'n', detail: 'd' }, []],
+    [
+      { type: 'store_reasserted', written: 5, lost: 2, lostEnds: 1, durationMs: 1 },
+      [
+        'coatcheck_store_reasserted_total{outcome="lost"} 2',
+        'coatcheck_store_reasserted_total{outcome="there"} 3',
+      ],
+    ],
   ]
 
   it.each(EVENTS)('%j is counted', async (event, expected) => {
@@ -151,6 +158,7 @@ describe('docs/metrics.md', () => {
     metrics.emit({ type: 'request_refused', requestId: 'r', code: 'internal' })
     metrics.emit({ type: 'key_ring_changed', seals: 1, opens: [1] })
     metrics.emit({ type: 'seal_renewed', session: 's', of: 'ticket' })
+    metrics.emit({ type: 'store_reasserted', written: 1, lost: 0, lostEnds: 0, durationMs: 1 })
     metrics.observeExchange({ route: '/', status: 200, durationSeconds: 1 })
     return metrics.text()
   }

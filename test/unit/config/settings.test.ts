@@ -611,6 +611,15 @@ const ROWS: readonly Row[] = [
     refused: ['0s', '1m'],
   },
   {
+    setting: 'redis.confirm',
+    read: ({ redis }) => redis.confirm,
+    accepted: [
+      ['0', 0],
+      ['5', 5],
+    ],
+    refused: ['-1', '6', '1.5', 'yes'],
+  },
+  {
     setting: 'spa.upstream',
     read: ({ spa }) => spa,
     accepted: [['http://127.0.0.1:5173/', { kind: 'upstream', origin: 'http://127.0.0.1:5173' }]],
