@@ -11,6 +11,7 @@ import type {
 import { createRedisConnection, type RedisConnectionOptions } from './connection.ts'
 import { createRedisOneTimeStore } from './one-time-store.ts'
 import { createRedisRefreshLease } from './refresh-lease.ts'
+import { createRedisSessionChanges } from './session-changes.ts'
 import { createRedisSessionDirectory } from './session-directory.ts'
 import { createRedisSessionStore } from './session-store.ts'
 
@@ -27,10 +28,10 @@ export interface RedisStores {
 /** Connects in the background: a Redis that is down fails calls, never this. */
 export const createRedisStores = (options: RedisConnectionOptions): RedisStores => {
   const connection = createRedisConnection(options)
+  const changes = createRedisSessionChanges(connection, options.notice)
   return {
     sessions: createRedisSessionStore(connection),
-    // No tracker yet: nobody is told of anything, so everybody reads the store.
-    changes: { areTold: () => false, subscribe: () => () => {} },
+    changes,
     directory: createRedisSessionDirectory(connection),
     once: createRedisOneTimeStore(connection),
     lease: createRedisRefreshLease(connection),
@@ -39,6 +40,9 @@ export const createRedisStores = (options: RedisConnectionOptions): RedisStores 
         await connection.runOnMasters((master) => master.ping())
       },
     },
-    close: connection.close,
+    close: () => {
+      changes.close()
+      return connection.close()
+    },
   }
 }

@@ -1,15 +1,24 @@
 /** The metrics: events and exchanges as Prometheus counters and histograms. docs/metrics.md explains each. */
 
 import { STATUS_CODES } from 'node:http'
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { Emit, ObserveExchange } from '../../events.ts'
 
 export interface Metrics {
   readonly emit: Emit
   readonly observeExchange: ObserveExchange
+  /** Asked whenever the metrics are: each request looks a session up, and a counter here would cost it time. */
+  readonly observeLookups: (lookups: () => SessionLookups) => void
   /** The exposition text, in the format that `contentType` names. */
   text(): Promise<string>
   readonly contentType: string
+}
+
+export interface SessionLookups {
+  readonly fromMemory: number
+  readonly fromStore: number
+  /** Whether changes are told now, without which nothing is served from memory. */
+  readonly changesAreTold: boolean
 }
 
 /** Reasons are words from the source; should one ever come from outside, it can't grow the series without end. */
@@ -71,6 +80,28 @@ export const createMetrics = (): Metrics => {
     registers,
   })
 
+  let lookups = (): SessionLookups => ({ fromMemory: 0, fromStore: 0, changesAreTold: false })
+  new Counter({
+    name: 'coatcheck_session_lookups_total',
+    help: 'Sessions that requests named, by where they were looked up',
+    labelNames: ['from'],
+    registers,
+    collect() {
+      const { fromMemory, fromStore } = lookups()
+      this.reset()
+      this.inc({ from: 'memory' }, fromMemory)
+      this.inc({ from: 'store' }, fromStore)
+    },
+  })
+  new Gauge({
+    name: 'coatcheck_session_changes_told',
+    help: '1 while the store tells this replica of changed sessions, else 0',
+    registers,
+    collect() {
+      this.set(lookups().changesAreTold ? 1 : 0)
+    },
+  })
+
   const reasons = new Set<string>()
   const bounded = (reason = ''): string => {
     if (reason === '' || reasons.has(reason)) return reason
@@ -121,6 +152,9 @@ export const createMetrics = (): Metrics => {
     observeExchange: ({ route, status, durationSeconds }) => {
       responses.inc({ route, status: statusLabel(status) })
       exchangeDuration.observe({ route }, durationSeconds)
+    },
+    observeLookups: (source) => {
+      lookups = source
     },
     text: () => registry.metrics(),
     contentType: registry.contentType,
