@@ -45,6 +45,7 @@ import { createKeyRingRotation } from './session/key-ring-rotation.ts'
 import { createRecordSealer } from './session/record.ts'
 import { createRoster } from './session/roster.ts'
 import { createSealer } from './session/seal.ts'
+import { createSessionCache } from './session/session-cache.ts'
 import type { SessionChanges } from './session/session-changes.ts'
 import { COOKIE_NAME_PREFIX, cookieNames, type SameSite } from './session/session-cookie.ts'
 import type {
@@ -143,8 +144,22 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const sealer = createSealer(ring)
   const tickets = createTicketSealer(sealer, ring, session.absolute, clock)
   const records = createRecordSealer(ring)
+  const cache = createSessionCache({
+    changes: stores.changes,
+    records,
+    ring,
+    clock,
+    idle: session.idle,
+  })
+  const store = cache.over(stores.sessions)
+  metrics.observeLookups(() => ({
+    fromMemory: cache.counts.found,
+    fromStore: cache.counts.notFound,
+    changesAreTold: stores.changes.areTold(),
+  }))
   const vault = createVault({
-    store: stores.sessions,
+    store,
+    cache,
     directory: stores.directory,
     records,
     ring,
@@ -162,7 +177,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     random,
   })
   const roster = createRoster({
-    store: stores.sessions,
+    store,
     directory: stores.directory,
     records,
     clock,

@@ -373,7 +373,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
   async function endFormer(transaction: Transaction, signIn: SignIn): Promise<void> {
     const former = formerTicket(transaction)
     if (former === undefined) return
-    const seen = await vault.load(former)
+    const seen = await vault.read(former)
     if (seen.kind !== 'live') return
     const { session } = seen.open
     await vault.end(seen.open, 'replaced_at_login')

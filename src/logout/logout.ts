@@ -124,7 +124,10 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
 
     linkTokenMatches: (ticket, token) => equalInConstantTime(linkToken(ticket), token),
 
-    end: async (open, returnTo) => {
+    end: async (seen, returnTo) => {
+      // What memory has of it may hold a refresh token that was just spent elsewhere.
+      const latest = await vault.read(seen.ticket)
+      const open = latest.kind === 'live' ? latest.open : seen
       const { ticket, session } = open
       const { refreshToken, idToken } = session.tokens
       const ends = provider.knownFacts()?.endSession !== false

@@ -12,6 +12,7 @@ import {
   type Session,
   type SessionDigest,
 } from './session.ts'
+import type { SessionCache } from './session-cache.ts'
 import { createSessionEnd } from './session-end.ts'
 import { EVERYONE, indicesOf } from './session-index.ts'
 import {
@@ -47,7 +48,7 @@ export interface Vault {
     session: NewSession,
     seen: Pick<SessionMetadata, 'device' | 'address'>,
   ): Promise<OpenSession>
-  /** Enforces the lifetimes, ending what is over. */
+  /** Enforces the lifetimes, ending what is over. May be from memory, while changes of the store are told. */
   load(ticket: Ticket): Promise<VaultReading>
   /** The same, and always from the store itself: for whoever acts on what has just changed. */
   read(ticket: Ticket): Promise<VaultReading>
@@ -70,7 +71,9 @@ export interface Vault {
 }
 
 export interface VaultDependencies {
+  /** Forgets in `cache` what is written. */
   readonly store: SessionStore
+  readonly cache: SessionCache
   readonly directory: SessionDirectory
   readonly records: RecordSealer
   readonly ring: CurrentKeyRing
@@ -84,12 +87,15 @@ export interface VaultDependencies {
 }
 
 export const createVault = (dependencies: VaultDependencies): Vault => {
-  const { store, directory, records, ring, clock, lifetimes, emit, revoke, home } = dependencies
+  const { store, cache, directory, records, ring, clock, lifetimes, emit, revoke, home } =
+    dependencies
+  /** Whose activity is just being remembered. */
+  const touching = new Set<SessionDigest>()
 
   const endSession = createSessionEnd({ store, directory, clock, emit })
   const end: Vault['end'] = ({ ticket, session }, reason) =>
     endSession(ticket.digest, indicesOf(session), reason)
-  const endAndRevoke: Vault['endAndRevoke'] = async (open, reason) => {
+  const endLatest: Vault['endAndRevoke'] = async (open, reason) => {
     const { refreshToken } = open.session.tokens
     const ended = await end(open, reason).catch((thrown: unknown) => {
       // It is over all the same, and nobody will read its token again.
@@ -111,8 +117,14 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
     if (lifetime === 'live')
       return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
-    await endAndRevoke({ ticket, session: opened.session }, lifetime)
+    await endLatest({ ticket, session: opened.session }, lifetime)
     return { kind: 'ended', reason: lifetime }
+  }
+
+  // What memory has may hold a refresh token that was just spent elsewhere: revoking that one revokes nothing.
+  const endAndRevoke: Vault['endAndRevoke'] = async ({ ticket }, reason) => {
+    const latest = await read(ticket)
+    return latest.kind === 'live' && endLatest(latest.open, reason)
   }
 
   return {
@@ -147,15 +159,32 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
       return { ticket, session, record, lastActivityAt: now }
     },
 
-    load: read,
+    load: async (ticket) => {
+      const kept = cache.find(ticket)
+      if (kept !== undefined) return { kind: 'live', open: kept }
+      const filling = cache.filling(ticket.digest)
+      let open: OpenSession | undefined
+      try {
+        const reading = await read(ticket)
+        if (reading.kind === 'live') open = reading.open
+        return reading
+      } finally {
+        filling.done(open)
+      }
+    },
     read,
 
     touch: ({ ticket, lastActivityAt }) => {
+      const { digest } = ticket
       const now = clock.now()
-      if (!activityIsDue(lastActivityAt, lifetimes.idle, now)) return
-      store.touch(ticket.digest, now).catch(() => {
-        // The request was authenticated; the next one remembers its activity again.
-      })
+      if (touching.has(digest) || !activityIsDue(lastActivityAt, lifetimes.idle, now)) return
+      touching.add(digest)
+      store
+        .touch(digest, now)
+        .catch(() => {
+          // The request was authenticated; the next one remembers its activity again.
+        })
+        .finally(() => touching.delete(digest))
     },
 
     replace: async (open, next, attemptId) => {

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { RefreshLease } from '../../src/credential/refresh-lease.ts'
 import type { SessionDigest } from '../../src/session/session.ts'
+import type { SessionChanges } from '../../src/session/session-changes.ts'
 import type {
   OneTimeStore,
   SessionDirectory,
@@ -14,6 +15,7 @@ import { type EpochMs, epochMs, milliseconds } from '../../src/time.ts'
 
 export interface GatewayStores {
   readonly sessions: SessionStore
+  readonly changes: SessionChanges
   readonly directory: SessionDirectory
   readonly once: OneTimeStore
   readonly lease: RefreshLease

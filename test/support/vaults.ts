@@ -5,6 +5,7 @@ import type { GatewayEvent } from '../../src/events.ts'
 import { createKeyRing } from '../../src/session/key-ring.ts'
 import { createRecordSealer } from '../../src/session/record.ts'
 import type { TokenSet } from '../../src/session/session.ts'
+import { createSessionCache } from '../../src/session/session-cache.ts'
 import { createVault, type NewSession } from '../../src/session/vault.ts'
 import { epochMs, seconds } from '../../src/time.ts'
 import { createFakeClock } from './fake-clock.ts'
@@ -18,9 +19,11 @@ export const createTestVault = (lifetimes = { idle: seconds(1800), absolute: sec
   const ring = { current: createKeyRing([TEST_SECRET]) }
   const stores = createMemoryStores({ clock, sessionsMax: 1000 })
   const records = createRecordSealer(ring)
-  const vaultOn = (store = stores.sessions) =>
-    createVault({
-      store,
+  const vaultOn = (store = stores.sessions, changes = stores.changes) => {
+    const cache = createSessionCache({ changes, records, ring, clock, idle: lifetimes.idle })
+    return createVault({
+      store: cache.over(store),
+      cache,
       directory: stores.directory,
       records,
       ring,
@@ -30,6 +33,7 @@ export const createTestVault = (lifetimes = { idle: seconds(1800), absolute: sec
       revoke: () => {},
       home: undefined,
     })
+  }
   return { clock, events, emit, ring, stores, records, vaultOn, vault: vaultOn() }
 }
 

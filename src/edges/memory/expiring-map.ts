@@ -13,16 +13,16 @@ export interface ExpiringMap<K, V> {
   clear(): void
 }
 
-interface ExpiringMapOptions {
+interface ExpiringMapOptions<K> {
   readonly clock: Clock
   readonly entriesMax: number
   /** An entry that was still good had to make room. */
-  readonly overflowed?: () => void
+  readonly overflowed?: (key: K) => void
 }
 
 const SWEEP_EVERY_MS = 60_000
 
-export const createExpiringMap = <K, V>(options: ExpiringMapOptions): ExpiringMap<K, V> => {
+export const createExpiringMap = <K, V>(options: ExpiringMapOptions<K>): ExpiringMap<K, V> => {
   const { clock, entriesMax, overflowed } = options
   // A Map keeps the order of insertion, so the first entry is always the longest unused.
   const entries = new Map<K, { readonly value: V; readonly expiresAt: EpochMs }>()
@@ -41,7 +41,7 @@ export const createExpiringMap = <K, V>(options: ExpiringMapOptions): ExpiringMa
     if (entries.size <= entriesMax || first === undefined) return
     const [key, { expiresAt }] = first
     entries.delete(key)
-    if (expiresAt > clock.now()) overflowed?.()
+    if (expiresAt > clock.now()) overflowed?.(key)
   }
 
   return {

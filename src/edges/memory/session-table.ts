@@ -42,7 +42,7 @@ export interface SessionTable {
 export const createSessionTable = (
   clock: Clock,
   sessionsMax: number,
-  sessionDropped: () => void,
+  sessionDropped: (digest: SessionDigest) => void,
 ): SessionTable => ({
   live: createExpiringMap({ clock, entriesMax: sessionsMax, overflowed: sessionDropped }),
   ended: createExpiringMap({ clock, entriesMax: sessionsMax }),

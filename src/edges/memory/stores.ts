@@ -37,7 +37,9 @@ export interface MemoryStoresOptions {
 export const createMemoryStores = (options: MemoryStoresOptions): MemoryStores => {
   const { clock, sessionsMax, notice } = options
   let noticed = false
-  const table = createSessionTable(clock, sessionsMax, () => {
+  const changes = createMemorySessionChanges()
+  const table = createSessionTable(clock, sessionsMax, (digest) => {
+    changes.tell(digest)
     if (noticed) return
     noticed = true
     notice?.(
@@ -45,7 +47,6 @@ export const createMemoryStores = (options: MemoryStoresOptions): MemoryStores =
       `More than ${sessionsMax} sessions: the least recently active are signed out. Raise session.memoryMax or use Redis.`,
     )
   })
-  const changes = createMemorySessionChanges()
   return {
     sessions: createMemorySessionStore(table, clock, changes),
     changes,

@@ -9,7 +9,7 @@ import {
   type RedisTls,
   tlsOptions,
 } from './address.ts'
-import { createConnector } from './connector.ts'
+import { createConnector, destinationOf } from './connector.ts'
 import { failureReason } from './failure.ts'
 import { createSentinels } from './sentinel.ts'
 
@@ -91,11 +91,37 @@ const createCluster = (
   })
 }
 
-/** Each server that takes writes, as far as is known now: in one order on every replica, for cursors over them. */
+/** Each server that takes writes, as far as is known now, in no order. */
+export const mastersNow = (client: RedisClient): readonly Redis[] =>
+  client instanceof Cluster ? client.nodes('master') : [client]
+
+/** The same in one order on every replica, for cursors over them. */
 export const mastersOf = (client: RedisClient): readonly Redis[] =>
-  client instanceof Cluster
-    ? client.nodes('master').toSorted((one, other) => (nameOf(one) < nameOf(other) ? -1 : 1))
-    : [client]
+  mastersNow(client).toSorted((one, other) => (nameOf(one) < nameOf(other) ? -1 : 1))
+
+/**
+ * A further connection to the server that `master` is connected to, made as that one was, which hears messages. No
+ * name or Sentinel is asked who the master is, so that both lead to one server. It is for one use: once lost it stays
+ * lost.
+ */
+export const openSubscriber = (master: Redis): Redis => {
+  const { host = '', port = 0, tls, disconnectTimeout = 0 } = master.options
+  return master.duplicate({
+    ...(destinationOf(master.stream) ?? { host, port }),
+    Connector: createConnector({ tls, disconnectTimeout }),
+    connectionName: 'coatcheck-tracker',
+    // Over RESP3 the client drops invalidations silently (observed, ioredis 6.0).
+    protocol: 2,
+    lazyConnect: false,
+    enableOfflineQueue: false,
+    autoResubscribe: false,
+    retryStrategy: null,
+    reconnectOnError: null,
+    // Whoever listens judges by the age of the latest answer, which is much stricter.
+    commandTimeout: undefined,
+    socketTimeout: undefined,
+  })
+}
 
 export interface MastersWatch {
   /** Compares now, for whoever was just answered by a server that may be another. */

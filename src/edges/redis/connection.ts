@@ -5,7 +5,7 @@
 
 import type { Redis } from 'ioredis'
 import type { RedisAddress, RedisTimeouts } from './address.ts'
-import { mastersOf, type RedisClient, type RedisCommands } from './client.ts'
+import { mastersNow, mastersOf, type RedisClient, type RedisCommands } from './client.ts'
 import { ADVICE, type FailureReason, storeUnavailable } from './failure.ts'
 import { createKeyNames, type KeyNames } from './keys.ts'
 import { openRedisLink, type RedisLink } from './link.ts'
@@ -44,6 +44,8 @@ export interface RedisConnection {
   runOnMasters<T>(command: (master: Redis) => Promise<T>): Promise<readonly T[]>
   /** Like `run`, with all of those servers at once. */
   withMasters<T>(command: (masters: readonly Redis[]) => Promise<T>): Promise<T>
+  /** Those servers now, in no order; none while there is no connection. */
+  masters(): readonly Redis[]
   /**
    * Calls back with the servers that take writes, now if there are any, and again whenever they may be others or may
    * have lost writes: after a reconnect, a failover, a change of the Cluster or of the URL. Ends with the returned
@@ -174,6 +176,8 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
 
     runOnMasters: (command) => withMasters((masters) => Promise.all(masters.map(command))),
     withMasters,
+
+    masters: () => (current.isReady() ? mastersNow(current.client) : []),
 
     onMasters: (listener) => {
       mastersListeners.add(listener)

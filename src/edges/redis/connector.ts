@@ -1,12 +1,12 @@
 /** Sockets for the clients: to a server that may be looked up first, and whose every failure is heard. */
 
 import { connect as connectPlainly, type Socket } from 'node:net'
-import { connect as connectByTls } from 'node:tls'
+import { type ConnectionOptions, connect as connectByTls } from 'node:tls'
 import { AbstractConnector } from 'ioredis'
-import type { RedisHost, TlsOptions } from './address.ts'
+import type { RedisHost } from './address.ts'
 
 interface ConnectorOptions {
-  readonly tls: TlsOptions | undefined
+  readonly tls: ConnectionOptions | undefined
   readonly disconnectTimeout: number
   /** The server to connect to, where it is not the one that the client was made with. */
   readonly find?: () => Promise<RedisHost>
@@ -14,6 +14,12 @@ interface ConnectorOptions {
 }
 
 export type Connector = new (configured: unknown) => AbstractConnector
+
+const destinations = new WeakMap<object, RedisHost>()
+
+/** Where a socket of a connector was made to; undefined for any other. */
+export const destinationOf = (stream: object | undefined): RedisHost | undefined =>
+  stream === undefined ? undefined : destinations.get(stream)
 
 /**
  * The client's own connector hears the first error of a socket alone. TLS can have two (the certificate is refused,
@@ -43,6 +49,7 @@ export const createConnector = ({
         this.firstError = error
         onError?.(error)
       })
+      destinations.set(stream, { host, port })
       this.stream = stream
       return stream
     }

@@ -21,6 +21,7 @@ export const ADVICE = {
   persistence_failed: 'Redis cannot persist its data and takes no writes.',
   cluster_down: 'The Redis cluster has no master for the key.',
   master_unknown: 'The Sentinels know no master by the name in the Redis URL.',
+  other_server: 'Two connections to one address of Redis lead to different servers.',
   too_many_clients: 'Redis takes no more connections; raise its maxclients.',
   command_refused: 'Redis refused a command; version 6.2 or later is needed.',
 } as const satisfies Record<string, string>
@@ -70,9 +71,18 @@ export class UnknownMaster extends Error {
   }
 }
 
+/** What one connection wrote was not heard on the other, which also takes writes. */
+export class OtherServer extends Error {
+  constructor() {
+    super('the connections lead to different servers')
+    this.name = 'OtherServer'
+  }
+}
+
 export const failureReason = (thrown: unknown): FailureReason => {
   if (!(thrown instanceof Error)) return 'connection_lost'
   if (thrown instanceof UnknownMaster) return 'master_unknown'
+  if (thrown instanceof OtherServer) return 'other_server'
   // Of a Cluster none of whose nodes could be asked; the last of them says why.
   if ('lastNodeError' in thrown && thrown.lastNodeError instanceof Error)
     return failureReason(thrown.lastNodeError)

@@ -29,6 +29,9 @@ export interface KeyNames {
   /** An index and its mark share a tag of their own. */
   index(index: SessionIndex): string
   mark(index: SessionIndex): string
+  /** What trackers watch: every key that begins so, a probe's among them, which nobody reads. */
+  readonly watched: string
+  probe(name: string): string
   /** Pattern of every record and tombstone, and the way back from such a key; undefined for any other. */
   readonly everyRecord: string
   digestOf(recordKey: string): SessionDigest | undefined
@@ -53,7 +56,8 @@ const RECORD_TAG = /:s:\{([\w-]{43})\}$/
 
 export const createKeyNames = (namespace: string): KeyNames => {
   const prefix = `cc:${namespace}:`
-  const record = (digest: SessionDigest) => `${prefix}s:{${digest}}`
+  const watched = `${prefix}s:`
+  const record = (digest: SessionDigest) => `${watched}{${digest}}`
   const side = (digest: SessionDigest, letter: string) => `${prefix}x:{${digest}}:${letter}`
   const idle = (digest: SessionDigest) => side(digest, 'i')
   return {
@@ -70,7 +74,9 @@ export const createKeyNames = (namespace: string): KeyNames => {
     idle,
     index: (index) => `${prefix}i:{${index}}`,
     mark: (index) => `${prefix}i:{${index}}:b`,
-    everyRecord: `${prefix}s:*`,
+    watched,
+    probe: (name) => `${watched}probe-${name}`,
+    everyRecord: `${watched}*`,
     digestOf: (key) => {
       const [, digest] = RECORD_TAG.exec(key) ?? []
       return digest === undefined ? undefined : (digest as SessionDigest)

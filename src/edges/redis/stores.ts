@@ -16,6 +16,7 @@ import { createJournal } from './journal.ts'
 import { createRedisOneTimeStore } from './one-time-store.ts'
 import { createReassertion } from './reassertion.ts'
 import { createRedisRefreshLease } from './refresh-lease.ts'
+import { createRedisSessionChanges } from './session-changes.ts'
 import { createRedisSessionDirectory } from './session-directory.ts'
 import { createRedisSessionStore } from './session-store.ts'
 import { createWrites } from './writes.ts'
@@ -50,6 +51,7 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
     connection,
     confirming && { connection: confirming, replicas: confirm, commandTimeout },
   )
+  const changes = createRedisSessionChanges(connection, notice)
   const reassertion = createReassertion({ connection, journal, clock, emit })
   return {
     sessions: createRedisSessionStore({
@@ -60,8 +62,7 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
       endedUntold: (digest, reason) =>
         emit({ type: 'session_ended', session: sessionLabel(digest), reason }),
     }),
-    // No tracker yet: nobody is told of anything, so everybody reads the store.
-    changes: { areTold: () => false, subscribe: () => () => {} },
+    changes,
     directory: createRedisSessionDirectory({ connection, writes, journal, clock }),
     once: createRedisOneTimeStore(connection),
     lease: createRedisRefreshLease(connection),
@@ -72,6 +73,7 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
     },
     close: async () => {
       reassertion.close()
+      changes.close()
       await Promise.all([connection.close(), confirming?.close()])
     },
   }

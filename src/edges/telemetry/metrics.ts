@@ -9,9 +9,18 @@ export interface Metrics {
   readonly observeExchange: ObserveExchange
   /** How many event streams are open now. */
   readonly observeStreams: (open: number) => void
+  /** Asked whenever the metrics are: each request looks a session up, and a counter here would cost it time. */
+  readonly observeLookups: (lookups: () => SessionLookups) => void
   /** The exposition text, in the format that `contentType` names. */
   text(): Promise<string>
   readonly contentType: string
+}
+
+export interface SessionLookups {
+  readonly fromMemory: number
+  readonly fromStore: number
+  /** Whether changes are told now, without which nothing is served from memory. */
+  readonly changesAreTold: boolean
 }
 
 /** Reasons are words from the source; should one ever come from outside, it can't grow the series without end. */
@@ -96,6 +105,27 @@ export const createMetrics = (): Metrics => {
     help: 'Event streams that are open now',
     registers,
   })
+  let lookups = (): SessionLookups => ({ fromMemory: 0, fromStore: 0, changesAreTold: false })
+  new Counter({
+    name: 'coatcheck_session_lookups_total',
+    help: 'Sessions that requests named, by where they were looked up',
+    labelNames: ['from'],
+    registers,
+    collect() {
+      const { fromMemory, fromStore } = lookups()
+      this.reset()
+      this.inc({ from: 'memory' }, fromMemory)
+      this.inc({ from: 'store' }, fromStore)
+    },
+  })
+  new Gauge({
+    name: 'coatcheck_session_changes_told',
+    help: '1 while the store tells this replica of changed sessions, else 0',
+    registers,
+    collect() {
+      this.set(lookups().changesAreTold ? 1 : 0)
+    },
+  })
 
   const reasons = new Set<string>()
   const bounded = (reason = ''): string => {
@@ -161,6 +191,9 @@ export const createMetrics = (): Metrics => {
       exchangeDuration.observe({ route }, durationSeconds)
     },
     observeStreams: (open) => eventStreams.set(open),
+    observeLookups: (source) => {
+      lookups = source
+    },
     text: () => registry.metrics(),
     contentType: registry.contentType,
   }

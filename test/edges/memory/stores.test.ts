@@ -5,6 +5,7 @@ import { createMemoryStores } from '../../../src/edges/memory/stores.ts'
 import { epochMs, milliseconds, seconds } from '../../../src/time.ts'
 import { oneTimeStoreContract } from '../../contract/one-time-store.contract.ts'
 import { refreshLeaseContract } from '../../contract/refresh-lease.contract.ts'
+import { listenTo, sessionChangesContract } from '../../contract/session-changes.contract.ts'
 import { sessionDirectoryContract } from '../../contract/session-directory.contract.ts'
 import {
   HOUR_MS,
@@ -28,6 +29,7 @@ const make = async (): Promise<StoreRig> => {
 }
 
 sessionStoreContract('memory', { make })
+sessionChangesContract('memory', { make })
 sessionDirectoryContract('memory', { make })
 refreshLeaseContract('memory', { make })
 oneTimeStoreContract('memory', { make })
@@ -56,12 +58,15 @@ describe('bounds of the memory stores', () => {
   }
 
   it('the least recently active session makes room for a new one, and the operator hears of it once', async () => {
-    const { sessions, clock, notices, begin, kindOf } = setUp(3)
+    const { sessions, changes, clock, notices, begin, kindOf } = setUp(3)
     const [first, second, third] = [await begin(), await begin(), await begin()]
     await clock.advance(60_000)
     await sessions.touch(first, clock.now())
     expect(notices).toEqual([])
+    const { told } = listenTo(changes)
     const fourth = await begin()
+    // Who has it in memory is told that it is gone.
+    expect(told).toEqual([second, fourth])
     expect(await Promise.all([first, second, third, fourth].map(kindOf))).toEqual([
       ...['live', 'absent', 'live', 'live'],
     ])

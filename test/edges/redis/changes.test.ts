@@ -30,7 +30,7 @@ const startWithUsers = async (...users: readonly string[]) => {
   const server = await start()
   const client = connectPlainly(server.url)
   for (const user of users)
-    await client.acl('SETUSER', user, 'on', '>works', '~*', '+@all', '-@dangerous')
+    await client.acl('SETUSER', user, 'on', '>works', '~*', '&*', '+@all', '-@dangerous')
   return {
     server,
     client,

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import {
   causeWithoutArguments,
   failureReason,
+  OtherServer,
   UnknownMaster,
 } from '../../../src/edges/redis/failure.ts'
 
@@ -45,6 +46,7 @@ describe('the reason of a failure', () => {
     [reply('ERR syntax error'), 'command_refused'],
     [systemError('ERR_OSSL_X509_KEY_VALUES_MISMATCH'), 'tls_failed'],
     [new UnknownMaster(), 'master_unknown'],
+    [new OtherServer(), 'other_server'],
     [new Error('Too many Cluster redirections. Last error: MOVED 1 10.0.0.1:6379'), 'cluster_down'],
     [
       Object.assign(new Error('Failed to refresh slots cache.'), {

@@ -3,6 +3,7 @@
 import { expect, it } from 'vitest'
 import { failureReason } from '../../../src/edges/redis/failure.ts'
 import { epochMs, milliseconds, seconds, systemClock } from '../../../src/time.ts'
+import { untilTold } from '../../contract/session-changes.contract.ts'
 import { newIndex } from '../../contract/session-directory.contract.ts'
 import { newAttemptId, newDigest } from '../../contract/session-store.contract.ts'
 import { connect, connectPlainly, oneHourRecord, start, works } from './connected.ts'
@@ -20,6 +21,7 @@ it('every command among them is used', async () => {
   const { admin, rules, url } = await startRestricted()
   const { sessions, directory, lease, once, ...stores } = connect(url)
   await works({ sessions, directory, lease, once, ...stores })
+  await untilTold(stores.changes)
   const digest = newDigest()
   const taking = {
     owner: newAttemptId(),

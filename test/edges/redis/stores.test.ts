@@ -2,6 +2,7 @@
 
 import { oneTimeStoreContract } from '../../contract/one-time-store.contract.ts'
 import { refreshLeaseContract } from '../../contract/refresh-lease.contract.ts'
+import { sessionChangesContract } from '../../contract/session-changes.contract.ts'
 import { sessionDirectoryContract } from '../../contract/session-directory.contract.ts'
 import { sessionStoreContract } from '../../contract/session-store.contract.ts'
 import {
@@ -20,6 +21,7 @@ for (const [name, make] of [
   ['a Redis Cluster of six nodes', makeClusterRig],
 ] as const) {
   sessionStoreContract(name, { make })
+  sessionChangesContract(name, { make })
   sessionDirectoryContract(name, { make })
   refreshLeaseContract(name, { make })
   oneTimeStoreContract(name, { make })

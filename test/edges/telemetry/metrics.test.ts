@@ -113,6 +113,23 @@ describe('exchanges', () => {
   })
 })
 
+it('lookups of sessions are asked for whenever the metrics are', async () => {
+  const metrics = createMetrics()
+  const lookups = { fromMemory: 5, fromStore: 2, changesAreTold: true }
+  metrics.observeLookups(() => lookups)
+  expect(await samples(metrics)).toEqual([
+    'coatcheck_session_lookups_total{from="memory"} 5',
+    'coatcheck_session_lookups_total{from="store"} 2',
+    'coatcheck_session_changes_told 1',
+  ])
+  lookups.fromMemory += 1
+  lookups.changesAreTold = false
+  expect(await samples(metrics)).toEqual([
+    'coatcheck_session_lookups_total{from="memory"} 6',
+    'coatcheck_session_lookups_total{from="store"} 2',
+  ])
+})
+
 describe('the number of series is bounded', () => {
   it('reasons from outside become `other`', async () => {
     const metrics = createMetrics()
