@@ -20,7 +20,7 @@ interface WriteAgain {
 export type JournalEntry =
   | (WriteAgain & { readonly stage: 'record'; readonly generation: number })
   | (WriteAgain & { readonly stage: 'entry' })
-  /** `asked_for`: its answer never came, and whoever asked for it was told so. */
+  /** `asked_for`: its answer never came, and whoever asked for it was told so. In doubt until it is made. */
   | (WriteAgain & { readonly stage: 'end'; readonly outcome: 'written' | 'asked_for' })
 
 export interface RestoredCount {
@@ -34,6 +34,7 @@ const NOTHING_RESTORED: RestoredCount = { written: 0, lost: 0, lostEnds: 0 }
 
 /** Moves with every event that may have cost writes. */
 export type Epoch = number & { readonly brand: 'Epoch' }
+const NEVER = -1 as Epoch
 
 export interface Journal {
   /** Taken before a write is sent: its answer may come after the event that undoes it. */
@@ -92,7 +93,7 @@ export const createJournal = (
 
   // An end whose answer never came may never have been made: it is kept no longer than a write.
   const shelfOf = (entry: JournalEntry) =>
-    entry.stage === 'end' && entry.outcome === 'written' ? ends : writes
+    entry.stage === 'end' && isWritten(entry) ? ends : writes
   const keptOf = (name: string) => ends.get(name) ?? writes.get(name)
 
   const dropOld = (nowMs: number) => {
@@ -109,7 +110,8 @@ export const createJournal = (
       if (known !== undefined && beats(known.entry, entry)) return
       const shelf = shelfOf(entry)
       if (known !== undefined) shelfOf(known.entry).delete(entry.name)
-      const isFull = shelf.put({ entry, keptAtMs: clock.monotonicMs(), epoch: sentIn })
+      const writtenIn = isWritten(entry) ? sentIn : NEVER
+      const isFull = shelf.put({ entry, keptAtMs: clock.monotonicMs(), epoch: writtenIn })
       if (isFull && !wasFull) {
         wasFull = true
         notice(
@@ -117,7 +119,7 @@ export const createJournal = (
           'More was written than is kept for a failover: one that comes now may lose the oldest of it.',
         )
       }
-      if (sentIn !== epoch) tellDoubt()
+      if (writtenIn !== epoch) tellDoubt()
     },
 
     forget: (name) => {
@@ -177,6 +179,9 @@ export const createJournal = (
   }
   return journal
 }
+
+const isWritten = (entry: JournalEntry): boolean =>
+  entry.stage !== 'end' || entry.outcome === 'written'
 
 /** An end beats all, and a generation the ones below it. */
 const beats = (known: JournalEntry, entry: JournalEntry): boolean =>

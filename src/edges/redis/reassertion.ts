@@ -1,6 +1,7 @@
 /**
- * After a reconnect or failover this process writes again what it wrote lately: tombstones and marks first. Every
- * such write leaves alone what is newer, so any number of processes may do it at once and in any order.
+ * After a reconnect or failover this process writes again what it wrote lately, and makes the ends that were asked for
+ * in vain: tombstones and marks first. Every such write leaves alone what is newer, so any number of processes may do
+ * it at once and in any order.
  */
 
 import type { Emit } from '../../events.ts'
@@ -67,7 +68,12 @@ export const createReassertion = (options: {
     isRunning = true
     void run()
   })
-  const leave = connection.onMasters(journal.doubt)
+  let isFirst = true
+  const leave = connection.onMasters(() => {
+    // Before the first connection nothing was written that could be lost.
+    if (!isFirst) journal.doubt()
+    isFirst = false
+  })
 
   return {
     close: () => {

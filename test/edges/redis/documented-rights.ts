@@ -8,6 +8,8 @@ export interface DocumentedRights {
   /** Of a server or of master and replicas. */
   readonly single: Rights
   readonly cluster: Rights
+  /** One more, for `redis.confirm`. */
+  readonly confirm: string
   /** Of the Sentinels themselves. */
   readonly sentinel: Rights
 }
@@ -22,7 +24,13 @@ export const documentedRights = async (password: string): Promise<DocumentedRigh
     ],
   )
   const forCluster = /In a Cluster also `(\+[^`]+)`/.exec(page)?.[1]
-  if (single === undefined || sentinel === undefined || forCluster === undefined)
+  const confirm = /With `redis\.confirm` also `(\+[^`]+)`/.exec(page)?.[1]
+  if (
+    single === undefined ||
+    sentinel === undefined ||
+    forCluster === undefined ||
+    confirm === undefined
+  )
     throw new Error('docs/session-data.md names no rights')
-  return { single, cluster: [...single, forCluster], sentinel }
+  return { single, cluster: [...single, forCluster], confirm, sentinel }
 }

@@ -132,6 +132,15 @@ it('is bounded by count, too: what is small has a size of its own', () => {
   expect(journal.find('e39999')).toBeDefined()
 })
 
+it('doubts an end that was only asked for until it is made', async () => {
+  const { journal, keep, names } = setUp()
+  keep(end('a', 'asked_for'))
+  keep(end('b'))
+  expect(names()).toEqual(['a'])
+  await journal.restore(journal.doubted('end')[0] ?? record('none'))
+  expect(names()).toEqual([])
+})
+
 it('doubts what was sent before an event and answered after it', () => {
   const { journal, names } = setUp()
   const sentIn = journal.epoch()

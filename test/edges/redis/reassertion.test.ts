@@ -278,6 +278,26 @@ describe('an end whose answer never came', () => {
     ])
   })
 
+  it('is made without any reconnect, too', async () => {
+    const { admin, server, others, begin, state } = await setUp()
+    const impatient = connect(server.url)
+    await impatient.health.ping()
+    const [{ digest }, index] = [await begin(others), newIndex()]
+    const mark = { at: systemClock.now(), reason: 'admin' } as const
+    // Takes no writes for a while, and keeps every connection.
+    await admin.config('SET', 'maxmemory', '1')
+    await expect(impatient.sessions.end(digest, 'logout', systemClock.now())).rejects.toMatchObject(
+      { reason: 'out_of_memory' },
+    )
+    await expect(impatient.directory.markEnded(index, mark)).rejects.toMatchObject({
+      reason: 'out_of_memory',
+    })
+    await admin.config('SET', 'maxmemory', '0')
+    await waitFor('the session is over', async () => (await state(digest)).kind === 'ended')
+    await waitFor('the mark is there', () => others.directory.endedBefore([index]))
+    expect(await others.directory.endedBefore([index])).toEqual(mark)
+  })
+
   it('is not where it only followed from what the store said', async () => {
     const { digest, impatient, state } = await endInVain('idle')
     await impatient.sessions.create(newDigest(), oneHourRecord(), systemClock.now())
