@@ -99,9 +99,6 @@ const fill = async (store: BenchStore, tickets: Tickets, from: number, to: numbe
   )
 }
 
-const usedBytes = async (store: BenchStore): Promise<number> =>
-  Number((await store.info('memory')).get('used_memory'))
-
 // ── what one session takes ────────────────────────────────────────────────────────────────────────────────────
 
 const sizesOf = async (store: BenchStore, tickets: Tickets, count: number) => {
@@ -141,15 +138,6 @@ interface Slice {
   readonly commands: number
 }
 
-const redisMicros = (cpu: ReadonlyMap<string, string>): number =>
-  (Number(cpu.get('used_cpu_user')) + Number(cpu.get('used_cpu_sys'))) * 1e6
-
-/** Commands that the gateway sends for sessions; the benchmark's own questions are none of them. */
-const sessionCommands = (stats: ReadonlyMap<string, string>): number =>
-  [...stats]
-    .filter(([name]) => !/^cmdstat_(info|memory|ping|client|hello)/.test(name))
-    .reduce((sum, [, text]) => sum + Number(/calls=(\d+)/.exec(text)?.[1] ?? 0), 0)
-
 const readAll = async (
   reader: SessionReader,
   cookies: readonly string[],
@@ -171,15 +159,15 @@ const sliceOf = async (
   reader: SessionReader,
   cookies: readonly string[],
 ): Promise<Slice> => {
-  const [cpuBefore, statsBefore] = [await store.info('cpu'), await store.info('commandstats')]
+  const redisBefore = await store.counters()
   const before = process.cpuUsage()
   await readAll(reader, cookies, READS_AT_ONCE)
   const used = process.cpuUsage(before)
-  const [cpuAfter, statsAfter] = [await store.info('cpu'), await store.info('commandstats')]
+  const redisAfter = await store.counters()
   return {
     gatewayMicros: (used.user + used.system) / cookies.length,
-    redisMicros: (redisMicros(cpuAfter) - redisMicros(cpuBefore)) / cookies.length,
-    commands: (sessionCommands(statsAfter) - sessionCommands(statsBefore)) / cookies.length,
+    redisMicros: (redisAfter.processorMicros - redisBefore.processorMicros) / cookies.length,
+    commands: (redisAfter.commands - redisBefore.commands) / cookies.length,
   }
 }
 
@@ -273,14 +261,14 @@ const main = async () => {
   try {
     // Scripts and tables that the first session brings are no session's cost.
     await begin(store)
-    const emptyBytes = await usedBytes(store)
+    const { usedBytes: emptyBytes } = await store.counters()
     const tickets = new Tickets(RECORDS)
     let from = 0
     for (const step of STEPS) {
       progress(`${step} sessions: filling`)
       await fill(store, tickets, from, step)
       from = step
-      const each = ((await usedBytes(store)) - emptyBytes) / step
+      const each = ((await store.counters()).usedBytes - emptyBytes) / step
       const sizes = await sizesOf(store, tickets, step)
       memoryRows.push(
         [

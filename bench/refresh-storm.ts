@@ -3,7 +3,7 @@
  * and one Redis, at a provider that rotates strictly. Half of all requests are for sessions whose token is fresh: what
  * those wait is what any request waits on this machine, and the difference is what the storm costs a `due` request.
  *
- *   npm run bench -- refresh-storm [--sessions 10000] [--rate 250] [--delay 200] [--cap 32] [--outage 30]
+ *   npm run bench -- refresh-storm [--sessions 10000] [--rate 400] [--delay 200] [--cap 32] [--outage 30]
  *
  * With `--outage` the provider answers 503 for so many seconds from the moment the tokens are due.
  */
@@ -29,18 +29,18 @@ import {
   watched,
 } from './support/measure.ts'
 import { newSignIn, seenAtSignIn } from './support/sign-ins.ts'
-import { openBenchStore } from './support/store.ts'
+import { type BenchStore, openBenchStore } from './support/store.ts'
 import { firstRefreshToken, type Surroundings, startSurroundings } from './support/surroundings.ts'
 
 const HELP =
-  'npm run bench -- refresh-storm [--sessions 10000] [--rate 250] [--delay 200] [--cap 32] [--outage 30]'
+  'npm run bench -- refresh-storm [--sessions 10000] [--rate 400] [--delay 200] [--cap 32] [--outage 30]'
 
 const { values } = parseArgs({
   options: {
     /** Due ones; as many fresh ones stand beside them. */
     sessions: { type: 'string', default: '10000' },
     /** Requests for due sessions a second; as many for fresh ones take turns with them. */
-    rate: { type: 'string', default: '250' },
+    rate: { type: 'string', default: '400' },
     /** What the provider takes for a refresh, in milliseconds. */
     delay: { type: 'string', default: '200' },
     /** `provider.concurrency` of each gateway. */
@@ -91,6 +91,7 @@ interface Stage {
   readonly gateways: readonly GatewayProcess[]
   readonly pools: readonly Pool[]
   readonly publicUrl: string
+  readonly store: BenchStore
   close(): Promise<void>
 }
 
@@ -125,13 +126,21 @@ const startStage = async (): Promise<Stage> => {
     (port) =>
       new Pool(`http://127.0.0.1:${port}`, { connections: 128, headersTimeout: ANSWER_LIMIT_MS }),
   )
+  const store = openBenchStore({
+    port: redis.port,
+    namespace: storeNamespace(surroundings.issuer, CLIENT_ID),
+    ringSecret: RING_SECRET,
+    cookieName: cookieNames(publicUrl, true).session,
+  })
   return {
     redis,
     surroundings,
     gateways,
     pools,
     publicUrl,
+    store,
     close: async () => {
+      await store.close()
       await Promise.all(pools.map((pool) => pool.destroy()))
       await Promise.all(gateways.map((gateway) => gateway.kill()))
       await Promise.all([surroundings.close(), redis.close()])
@@ -144,15 +153,10 @@ const startStage = async (): Promise<Stage> => {
  * millisecond; when they are due is decided once everything else is ready.
  */
 const makeSessions = async (stage: Stage, expiresAt: Record<Kind, number>) => {
+  const { store, publicUrl } = stage
   const { issuer } = stage.surroundings
-  const store = openBenchStore({
-    port: stage.redis.port,
-    namespace: storeNamespace(issuer, CLIENT_ID),
-    ringSecret: RING_SECRET,
-    cookieName: '',
-  })
+  const { session: cookieName } = cookieNames(publicUrl, true)
   const sealer = store.newTicketSealer()
-  const { session: cookieName } = cookieNames(stage.publicUrl, true)
   const cookies: Record<Kind, string[]> = { due: [], fresh: [] }
   let made = 0
   await watched(
@@ -175,7 +179,6 @@ const makeSessions = async (stage: Stage, expiresAt: Record<Kind, number>) => {
       made += 1
     }),
   )
-  await store.close()
   return cookies
 }
 
@@ -192,41 +195,40 @@ const ask = async (pool: Pool, cookie: string): Promise<Answer> => {
   return { status: statusCode, ms: performance.now() - startedMs }
 }
 
-/** Due and fresh sessions take turns at a fixed pace, whatever the answers take. `replicaOf` chooses the gateway. */
+/**
+ * Due and fresh sessions take turns at a fixed pace, whatever the answers take: once through all of them, or round
+ * and round until it is over. Every tenth session asks both replicas at once.
+ */
 const wave = async (
   stage: Stage,
   cookies: Record<Kind, string[]>,
   tally: Tally,
-  options: {
-    readonly replicaOf: (session: number) => number
-    /** By default once through all sessions. */
-    readonly until?: () => boolean
-  },
+  isOver?: () => boolean,
 ): Promise<void> => {
   const startedMs = performance.now()
-  const under = new Set<Promise<void>>()
-  const isOver = options.until ?? (() => false)
-  const isEndless = options.until !== undefined
-  for (let turn = 0; (isEndless || turn < 2 * SESSIONS) && !isOver(); turn += 1) {
-    const aheadMs = startedMs + (turn * 1_000) / (2 * RATE) - performance.now()
-    if (aheadMs > 1) await sleep(aheadMs)
-    const kind = turn % 2 === 0 ? 'due' : 'fresh'
-    const session = (turn >> 1) % SESSIONS
-    const round = Math.floor(turn / (2 * SESSIONS))
-    const pool = stage.pools[options.replicaOf(session + round)]
+  const underWay = new Set<Promise<void>>()
+  const send = (kind: Kind, session: number, replica: number) => {
+    const pool = stage.pools[replica % REPLICAS]
     const cookie = cookies[kind][session]
     if (pool === undefined || cookie === undefined) throw new Error('no such session')
     const asked = ask(pool, cookie)
       .then((answer) => tally.add(kind, answer))
       .catch(() => tally.add(kind, { status: 0, ms: Number.NaN }))
-      .finally(() => under.delete(asked))
-    under.add(asked)
+      .finally(() => underWay.delete(asked))
+    underWay.add(asked)
   }
-  await Promise.all(under)
+  const once = 2 * SESSIONS
+  for (let turn = 0; isOver === undefined ? turn < once : !isOver(); turn += 1) {
+    const aheadMs = startedMs + (turn * 1_000) / (2 * RATE) - performance.now()
+    if (aheadMs > 1) await sleep(aheadMs)
+    const kind = turn % 2 === 0 ? 'due' : 'fresh'
+    const session = (turn >> 1) % SESSIONS
+    const replica = session + Math.floor(turn / once)
+    send(kind, session, replica)
+    if (session % 10 === 0) send(kind, session, replica + 1)
+  }
+  await Promise.all(underWay)
 }
-
-const home = (session: number) => session % REPLICAS
-const away = (session: number) => (session + 1) % REPLICAS
 
 // ── what it took ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -234,26 +236,32 @@ interface Usage {
   /** Processor time, in cores, of each kind of process. */
   readonly cores: Record<'gateways' | 'redis' | 'surroundings' | 'this', number>
   readonly gatewayMiBMax: number
+  readonly seconds: number
+  readonly refreshed: number
+  /** That Redis carried out, those inside scripts included. */
+  readonly commands: number
 }
 
 /** Measures while the work runs. */
-const measured = async (stage: Stage, work: Promise<void>): Promise<Usage> => {
-  const now = () => ({
+const measured = async (stage: Stage, work: () => Promise<void>): Promise<Usage> => {
+  const now = async () => ({
+    refreshed: (await stage.surroundings.log()).refreshed,
+    commands: (await stage.store.counters()).commands,
     ms: performance.now(),
     gateways: stage.gateways.reduce((sum, { pid }) => sum + processorMs(pid), 0),
     redis: processorMs(stage.redis.pid),
     surroundings: processorMs(stage.surroundings.pid),
     this: processorMs(process.pid),
   })
-  const before = now()
+  const before = await now()
   let residentMax = 0
   const look = () => {
     for (const { pid } of stage.gateways) residentMax = Math.max(residentMax, residentBytes(pid))
   }
   look()
   const timer = setInterval(look, 500)
-  await work.finally(() => clearInterval(timer))
-  const after = now()
+  await work().finally(() => clearInterval(timer))
+  const after = await now()
   const cores = (of: keyof Usage['cores']) => (after[of] - before[of]) / (after.ms - before.ms)
   return {
     cores: {
@@ -263,6 +271,9 @@ const measured = async (stage: Stage, work: Promise<void>): Promise<Usage> => {
       this: cores('this'),
     },
     gatewayMiBMax: residentMax / 2 ** 20,
+    seconds: (after.ms - before.ms) / 1_000,
+    refreshed: after.refreshed - before.refreshed,
+    commands: after.commands - before.commands,
   }
 }
 
@@ -306,17 +317,14 @@ const phase = async (
 ): Promise<Phase> => {
   progress(name)
   const tally = new Tally()
-  return { name, tally, usage: await measured(stage, run(tally)) }
+  return { name, tally, usage: await measured(stage, () => run(tally)) }
 }
 
+const LAST_REFRESHES = 'refreshes alone, until the last'
+
 const storm = async (stage: Stage, cookies: Record<Kind, string[]>): Promise<Phase[]> => [
-  await phase(stage, 'all due: once each', (tally) =>
-    wave(stage, cookies, tally, { replicaOf: home }),
-  ),
-  await phase(stage, 'once more, at the other replica', (tally) =>
-    wave(stage, cookies, tally, { replicaOf: away }),
-  ),
-  await phase(stage, 'until the last refresh', async () => drained(stage)),
+  await phase(stage, 'all due: once each', (tally) => wave(stage, cookies, tally)),
+  await phase(stage, LAST_REFRESHES, async () => drained(stage)),
 ]
 
 const stormWithOutage = async (
@@ -325,17 +333,16 @@ const stormWithOutage = async (
   dueAt: number,
 ): Promise<Phase[]> => {
   const backAt = dueAt + OUTAGE_MS
-  const isBack = () => Date.now() >= backAt
   const outage = await phase(stage, 'provider unavailable', (tally) =>
-    wave(stage, cookies, tally, { replicaOf: home, until: isBack }),
+    wave(stage, cookies, tally, () => Date.now() >= backAt),
   )
   await stage.surroundings.behave({ delayMs: DELAY_MS, unavailable: false })
-  let isDrained = false
   const recovery = await phase(stage, 'provider back', async (tally) => {
+    let isDrained = false
     const draining = drained(stage).then(() => {
       isDrained = true
     })
-    await wave(stage, cookies, tally, { replicaOf: home, until: () => isDrained })
+    await wave(stage, cookies, tally, () => isDrained)
     await draining
   })
   return [outage, recovery]
@@ -362,6 +369,21 @@ const report = async (stage: Stage, phases: readonly Phase[], dueAt: number): Pr
       rounded(gatewayMiBMax, 0),
     ]),
   )
+  const alone = phases.find(({ name }) => name === LAST_REFRESHES)?.usage
+  if (alone !== undefined && alone.refreshed > 0) {
+    const micros = (cores: number) => rounded((cores * alone.seconds * 1e6) / alone.refreshed, 0)
+    printTable(
+      `One refresh, of ${alone.refreshed} that ran while nothing was asked`,
+      ['gateway µs', 'Redis µs', 'Redis commands, scripts’ own included'],
+      [
+        [
+          micros(alone.cores.gateways),
+          micros(alone.cores.redis),
+          rounded(alone.commands / alone.refreshed),
+        ],
+      ],
+    )
+  }
   const log = await stage.surroundings.log()
   const seconds = (log.lastRefreshedAt - log.firstRefreshedAt) / 1_000
   printTable(
@@ -419,7 +441,7 @@ const main = async () => {
       fresh: dueAt + TOKEN_SECONDS * 1_000,
     })
     const calm = await phase(stage, 'nothing due: once each', (tally) =>
-      wave(stage, cookies, tally, { replicaOf: home }),
+      wave(stage, cookies, tally),
     )
     const unavailable = OUTAGE_MS > 0
     await stage.surroundings.behave({ delayMs: DELAY_MS, unavailable })
@@ -435,7 +457,7 @@ const main = async () => {
 
     progress('looking for lost sessions')
     const last = new Tally()
-    await wave(stage, cookies, last, { replicaOf: home })
+    await wave(stage, cookies, last)
     const lost = [...last.statuses].reduce(
       (sum, [code, count]) => (code === 200 ? sum : sum + count),
       0,

@@ -19,12 +19,19 @@ export interface BenchStore {
   newTicketSealer(): TicketSealer
   /** `load` is the vault's `load`, or its `read` for always asking the store. */
   newReader(tickets: TicketSealer, load: Vault['load']): SessionReader
-  /** An `INFO` section of the server as name → value. */
-  info(section: string): Promise<ReadonlyMap<string, string>>
+  /** What the server has done and holds so far. */
+  counters(): Promise<ServerCounters>
   /** `MEMORY USAGE`; 0 where the key is not there. */
   bytesOf(key: string): Promise<number>
   readonly keys: ReturnType<typeof createRedisConnection>['keys']
   close(): Promise<void>
+}
+
+export interface ServerCounters {
+  readonly usedBytes: number
+  readonly processorMicros: number
+  /** Those that scripts carry out included. */
+  readonly commands: number
 }
 
 export interface BenchStoreOptions {
@@ -72,12 +79,15 @@ export const openBenchStore = (options: BenchStoreOptions): BenchStore => {
     newTicketSealer: () => createTicketSealer(sealer, ring, LIFETIMES.absolute, systemClock),
     newReader: (tickets, load) =>
       createSessionReader(options.cookieName, tickets, { ...vault, load }, undefined, () => {}),
-    info: async (section) =>
-      new Map(
-        (await side.run((client) => client.info(section)))
-          .split('\r\n')
-          .map((line) => line.split(':', 2) as [string, string]),
-      ),
+    counters: async () => {
+      const text = await side.run((client) => client.info())
+      const value = (name: string) => Number(new RegExp(`^${name}:(\\S+)`, 'm').exec(text)?.[1])
+      return {
+        usedBytes: value('used_memory'),
+        processorMicros: (value('used_cpu_user') + value('used_cpu_sys')) * 1e6,
+        commands: value('total_commands_processed'),
+      }
+    },
     bytesOf: async (key) =>
       (await side.run((client) => client.memory('USAGE', key, 'SAMPLES', 0))) ?? 0,
     keys: side.keys,
