@@ -6,6 +6,9 @@ import type { EpochMs } from '../time.ts'
 /** `due`: still good, refresh behind the request. `expired`: too close to its end to be sent if one can wait. */
 export type Freshness = 'fresh' | 'due' | 'expired'
 
+/** No token is due longer than this before its end. */
+export const DUE_BEFORE_MAX_MS = 60_000
+
 export const freshnessAt = (
   tokens: Pick<TokenSet, 'accessTokenExpiresAt' | 'accessTokenLifetime'>,
   now: EpochMs,
@@ -13,5 +16,5 @@ export const freshnessAt = (
   const lifeMs = tokens.accessTokenLifetime * 1000
   const leftMs = tokens.accessTokenExpiresAt - now
   if (leftMs <= Math.min(5_000, lifeMs * 0.05)) return 'expired'
-  return leftMs <= Math.min(60_000, lifeMs * 0.25) ? 'due' : 'fresh'
+  return leftMs <= Math.min(DUE_BEFORE_MAX_MS, lifeMs * 0.25) ? 'due' : 'fresh'
 }

@@ -16,7 +16,7 @@ import { type Claims, canRefresh, type Session, type SessionDigest } from '../se
 import { sessionLabel } from '../session/ticket.ts'
 import type { OpenSession, Vault } from '../session/vault.ts'
 import { type Clock, type Milliseconds, milliseconds, type Seconds } from '../time.ts'
-import { freshnessAt } from './freshness.ts'
+import { DUE_BEFORE_MAX_MS, freshnessAt } from './freshness.ts'
 import type { ProviderSlots, Slot } from './provider-slots.ts'
 import { type LeaseRequest, REWRITE_PAUSE_MAX_MS, type RefreshLease } from './refresh-lease.ts'
 
@@ -54,7 +54,8 @@ export type Landing =
   | { readonly outcome: 'rejected'; readonly reason: EndReason | 'absent' }
   | {
       readonly outcome: 'unavailable'
-      readonly what: 'provider' | 'store'
+      /** `breaker`: the provider, and nobody asked it for this session. */
+      readonly what: 'provider' | 'breaker' | 'store'
       readonly retryAfter: Milliseconds
     }
 
@@ -79,7 +80,10 @@ export interface RefreshMachine {
    * outage and the token has run out on its way, since then the 401 says nothing about the session.
    */
   force(open: OpenSession): Promise<OpenSession | undefined>
-  /** Resolves when no refresh is in flight and every result is written, or after the time. */
+  /**
+   * Begins no further call to the provider for whoever waits for a place; resolves when no refresh is in flight and
+   * every result is written, or after the time.
+   */
   settled(limit: Milliseconds): Promise<void>
 }
 
@@ -146,9 +150,10 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       .catch((thrown): Landing => storeFailure(thrown))
       .then((landing) => {
         flights.delete(digest)
-        if (landing.outcome === 'unavailable')
+        if (landing.outcome !== 'unavailable') pauses.delete(digest)
+        // The breaker is asked anew each time: once the provider answers, nobody stays away any longer.
+        else if (landing.what !== 'breaker')
           pauses.set(digest, { untilMs: clock.monotonicMs() + landing.retryAfter, landing })
-        else pauses.delete(digest)
         return landing
       })
     flights.set(digest, flight)
@@ -161,28 +166,34 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     return { outcome: 'unavailable', what: 'store', retryAfter: milliseconds(STORE_RETRY_MS) }
   }
 
-  /** Takes the lease or follows whoever has it, until there is a result or the flight's time is over. */
-  const journey = async (first: Refreshable, startedMs: number): Promise<Landing> => {
-    // Before the token is spent: a sign-in that a logout overtook may have come through where its own look failed.
-    const overtaken = await vault.endOvertaken(first)
-    if (overtaken !== undefined) return { outcome: 'rejected', reason: overtaken }
-    let poll = POLL_FIRST_MS
-    for (;;) {
-      const elapsed = clock.monotonicMs() - startedMs
-      if (elapsed >= times.flight)
-        return {
-          outcome: 'unavailable',
-          what: 'provider',
-          retryAfter: milliseconds(STORE_RETRY_MS),
-        }
+  /** A due token is worth waiting for a place while it lives; for others somebody may be waiting right now. */
+  const placePatience = ({ tokens }: Session): Milliseconds =>
+    milliseconds(
+      Math.max(
+        times.flight,
+        Math.min(tokens.accessTokenExpiresAt - clock.now(), DUE_BEFORE_MAX_MS),
+      ),
+    )
 
-      const entry = await slots.enter(milliseconds(times.flight - elapsed))
-      if (entry.kind === 'closed')
-        return report(first, startedMs, 'breaker_open', {
-          outcome: 'unavailable',
-          what: 'provider',
-          retryAfter: entry.retryAfter,
-        })
+  /** Takes the lease or follows whoever has it, until there is a result or it was followed for too long. */
+  const journey = async (first: Refreshable, startedMs: number): Promise<Landing> => {
+    let poll = POLL_FIRST_MS
+    let followingSinceMs: number | undefined
+    for (;;) {
+      const entry = await slots.enter(
+        placePatience(first.session),
+        first.session.tokens.accessTokenExpiresAt,
+      )
+      if (entry.kind === 'closed') {
+        const { retryAfter } = entry
+        return entry.why === 'breaker_open'
+          ? { outcome: 'unavailable', what: 'breaker', retryAfter }
+          : report(first, startedMs, entry.why, {
+              outcome: 'unavailable',
+              what: 'provider',
+              retryAfter,
+            })
+      }
       const request: LeaseRequest = {
         owner: randomBytes(16).toString('base64url'),
         attemptId: randomBytes(16).toString('base64url'),
@@ -191,6 +202,9 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
         giveUpTime: times.giveUp,
       }
       try {
+        // Before the token is spent: a sign-in that a logout overtook may have come through where its own look failed.
+        const overtaken = await vault.endOvertaken(first)
+        if (overtaken !== undefined) return { outcome: 'rejected', reason: overtaken }
         const answer = await lease.take(first.ticket.digest, request).catch((thrown: unknown) => {
           // A command that timed out may still be applied; an attempt nobody works on must keep nobody away.
           void lease.release(first.ticket.digest, request.owner).catch(() => {})
@@ -216,6 +230,13 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       } finally {
         entry.slot.release()
       }
+      followingSinceMs ??= clock.monotonicMs()
+      if (clock.monotonicMs() - followingSinceMs >= times.flight)
+        return {
+          outcome: 'unavailable',
+          what: 'provider',
+          retryAfter: milliseconds(STORE_RETRY_MS),
+        }
       await clock.sleep(jitter(poll))
       poll = Math.min(poll * 1.5, POLL_MAX_MS)
       const seen = await vault.read(first.ticket)
@@ -543,6 +564,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     },
 
     settled: async (limit) => {
+      slots.dismiss()
       const timeout = new AbortController()
       const late = clock.sleep(limit, timeout.signal).then(() => 'late' as const)
       while (flights.size > 0 || writers.size > 0)

@@ -160,6 +160,25 @@ describe.concurrent('two replicas, one Redis', { timeout: 60_000 }, () => {
     },
   )
 
+  test('Retry-After that one replica was told keeps the other one away from the provider as long', async (context) => {
+    const replicas = await start(context)
+    const cookie = await replicas.signIn()
+    const slowDown = { status: 429, headers: { 'retry-after': '4' }, body: { error: 'slow_down' } }
+    replicas.provider.setFault(slowDown, 'before')
+    await untilExpired()
+    const told = await replicas.call(0, cookie)
+    expect([told.status, told.code]).toEqual([503, 'provider_unavailable'])
+    // One failure opens no breaker, and this replica has seen none: it knows from the store alone.
+    replicas.provider.setFault('continue', 'before')
+    const asked = await replicas.call(1, cookie)
+    expect([asked.status, asked.code]).toEqual([503, 'provider_unavailable'])
+    expect(Number(asked.headers['retry-after'])).toBeGreaterThan(1)
+    expect(replicas.refreshes()).toHaveLength(1)
+    await expectKept(replicas, cookie)
+    const [refused, refreshed] = replicas.refreshes().map(({ at }) => at)
+    expect((refreshed ?? 0) - (refused ?? 0)).toBeGreaterThanOrEqual(4_000)
+  })
+
   test('a logout during a refresh stays a logout, and the token that came back is revoked', async (context) => {
     const replicas = await start(context)
     const cookie = await replicas.signIn()

@@ -1,6 +1,6 @@
 /** The refresh machine on the memory stores, a fake clock and a scripted provider. */
 
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { createProviderSlots } from '../../../src/credential/provider-slots.ts'
 import { createRefreshMachine, refreshTimes } from '../../../src/credential/refresh.ts'
 import { GatewayError } from '../../../src/errors.ts'
@@ -17,10 +17,12 @@ const setUp = async (options: { storeFaults?: (method: keyof SessionStore) => bo
   const base = createTestVault()
   const { clock, stores, emit } = base
   const faulty: SessionStore = new Proxy(stores.sessions, {
-    get: (target, method: keyof SessionStore) =>
-      options.storeFaults?.(method) === true
-        ? () => Promise.reject(new GatewayError('store_unavailable'))
-        : target[method],
+    get:
+      (target, method: keyof SessionStore) =>
+      (...of: unknown[]): unknown =>
+        options.storeFaults?.(method) === true
+          ? Promise.reject(new GatewayError('store_unavailable'))
+          : Reflect.apply(target[method], target, of),
   })
   const vault = base.vaultOn(faulty)
   const calls: RefreshRequest[] = []
@@ -403,29 +405,184 @@ test('the same where the store is out', async () => {
   expect(await codeOf(machine.force(runOut))).toBe('store_unavailable')
 })
 
+/** Sessions of the same age as the first one. */
+const manySessions = async (rig: Awaited<ReturnType<typeof setUp>>, count: number) => {
+  const { clock, vault } = rig
+  return Promise.all(
+    Array.from({ length: count }, () =>
+      vault.begin(newSession(tokenSet(clock.now(), LIFETIME), clock.now()), SEEN),
+    ),
+  )
+}
+
+const UNAVAILABLE: RefreshAnswer = {
+  kind: 'unavailable',
+  reason: 'status_503',
+  retryAfter: undefined,
+  spent: 'no',
+  cause: undefined,
+}
+
+test('a crowd of due sessions is refreshed once each in turn, however long the line is', async () => {
+  const rig = await setUp()
+  const { machine, clock, answers, granted, calls, outcomes } = rig
+  const crowd = await manySessions(rig, 48)
+  await clock.advance(milliseconds(DUE_MS))
+  let inFlight = 0
+  let inFlightMax = 0
+  answers(async (request) => {
+    inFlight += 1
+    inFlightMax = Math.max(inFlightMax, inFlight)
+    await clock.sleep(milliseconds(3_000))
+    inFlight -= 1
+    return granted(request)
+  })
+  // Longer than one flight follows another replica: 6 turns of 8 calls of 3 seconds each.
+  for (const open of crowd) usable(await machine.freshen(open))
+  await clock.advance(milliseconds(18_500))
+  expect(outcomes()).toEqual(crowd.map(() => 'refreshed'))
+  expect(calls).toHaveLength(crowd.length)
+  expect(inFlightMax).toBe(8)
+})
+
+test('a session whose token has expired does not stand in line behind those that are due', async () => {
+  const rig = await setUp()
+  const { machine, clock, vault, answers, granted } = rig
+  const crowd = await manySessions(rig, 48)
+  await clock.advance(milliseconds(DUE_MS))
+  const late = await vault.begin(newSession(tokenSet(clock.now(), 1), clock.now()), SEEN)
+  await clock.advance(milliseconds(1_500))
+  answers(async (request) => {
+    await clock.sleep(milliseconds(1_000))
+    return granted(request)
+  })
+  for (const open of crowd) usable(await machine.freshen(open))
+  const waiting = machine.freshen(late)
+  // The calls under way end after one second, and its own takes another.
+  await clock.advance(milliseconds(2_100))
+  expect(usable(await waiting).tokens.accessToken).toBe('access-1')
+})
+
+test('once the provider answers again, nobody stays away because it did not', async () => {
+  const rig = await setUp()
+  const { machine, clock, answers, granted, calls } = rig
+  const crowd = await manySessions(rig, 8)
+  const [bystander] = await manySessions(rig, 1)
+  await clock.advance(milliseconds(EXPIRED_MS))
+  answers(() => UNAVAILABLE)
+  for (const open of crowd) await machine.freshen(open)
+  // An outage of a minute: whoever comes meets a breaker that lets a probe through now and then.
+  for (let second = 0; second < 60; second += 1) {
+    await clock.advance(milliseconds(1_000))
+    await Promise.all(crowd.map((open) => codeOf(machine.freshen(open))))
+    expect(await codeOf(machine.freshen(bystander!))).toBe('provider_unavailable')
+  }
+  // 5 that opened it, then pauses of 500 ms to 5 s.
+  expect(calls.length).toBeLessThanOrEqual(5 + 16)
+  answers(granted)
+  const called = calls.length
+  await clock.advance(milliseconds(5_000))
+  expect(usable(await machine.freshen(crowd[0]!)).generation).toBe(1)
+  expect(usable(await machine.freshen(bystander!)).generation).toBe(1)
+  expect(calls.length - called).toBe(2)
+})
+
+test('a call that the provider answers after all lets everybody in at once', async () => {
+  const rig = await setUp()
+  const { machine, clock, answers, granted, calls } = rig
+  const [slow, bystander, ...crowd] = await manySessions(rig, 7)
+  await clock.advance(milliseconds(LIFETIME * 1000))
+  const held = deferred<RefreshAnswer>()
+  answers(() => held.promise)
+  const waiting = machine.freshen(slow!)
+  await clock.advance(0)
+  answers(() => ({ ...UNAVAILABLE, retryAfter: seconds(60) }))
+  for (const open of crowd) await codeOf(machine.freshen(open))
+  await expect(machine.freshen(bystander!)).rejects.toMatchObject({ retryAfterSeconds: 60 })
+  answers(granted)
+  held.resolve(granted(calls[0]!))
+  expect(usable(await waiting).generation).toBe(1)
+  expect(usable(await machine.freshen(bystander!)).generation).toBe(1)
+})
+
+test('while the breaker is open, the store is not asked for those who are sent away', async () => {
+  const rig = await setUp()
+  const { machine, clock, answers, stores } = rig
+  const crowd = await manySessions(rig, 6)
+  await clock.advance(milliseconds(LIFETIME * 1000))
+  answers(() => UNAVAILABLE)
+  for (const open of crowd.slice(0, 5)) await codeOf(machine.freshen(open))
+  const take = vi.spyOn(stores.lease, 'take')
+  const endedBefore = vi.spyOn(stores.directory, 'endedBefore')
+  expect(await codeOf(machine.freshen(crowd[5]!))).toBe('provider_unavailable')
+  expect([take.mock.calls.length, endedBefore.mock.calls.length]).toEqual([0, 0])
+})
+
+test('a process that ends begins no further refresh of those in line', async () => {
+  const rig = await setUp()
+  const { machine, clock, answers, granted, calls } = rig
+  const crowd = await manySessions(rig, 24)
+  await clock.advance(milliseconds(DUE_MS))
+  answers(async (request) => {
+    await clock.sleep(milliseconds(1_000))
+    return granted(request)
+  })
+  for (const open of crowd) usable(await machine.freshen(open))
+  await clock.advance(milliseconds(0))
+  const settled = machine.settled(milliseconds(10_000))
+  await clock.advance(milliseconds(1_100))
+  await settled
+  expect(calls).toHaveLength(8)
+})
+
 test('at most so many calls at once; the breaker lets one probe through after its pause', async () => {
   const { clock } = createTestVault()
   const slots = createProviderSlots(clock, 2, () => 1)
-  const entered = await Promise.all([slots.enter(wait(0)), slots.enter(wait(0))])
-  const third = slots.enter(wait(100))
+  const enter = (ms: number) => slots.enter(milliseconds(ms), clock.now())
+  const entered = await Promise.all([enter(0), enter(0)])
+  const third = enter(100)
   await clock.advance(milliseconds(150))
-  expect((await third).kind).toBe('closed')
+  expect(await third).toMatchObject({ kind: 'closed', why: 'no_place' })
   for (const entry of entered) if (entry.kind === 'slot') entry.slot.succeeded()
 
   for (let failure = 0; failure < 5; failure += 1) {
-    const entry = await slots.enter(wait(0))
+    const entry = await enter(0)
     if (entry.kind !== 'slot') throw new Error('expected a slot')
     entry.slot.failed(undefined)
   }
-  expect((await slots.enter(wait(0))).kind).toBe('closed')
-  await clock.advance(milliseconds(30_000))
-  const [probe, other] = await Promise.all([slots.enter(wait(0)), slots.enter(wait(0))])
+  expect(await enter(0)).toMatchObject({ kind: 'closed', why: 'breaker_open' })
+  await clock.advance(milliseconds(5_000))
+  const [probe, other] = await Promise.all([enter(0), enter(0)])
   expect([probe.kind, other.kind].sort()).toEqual(['closed', 'slot'])
   if (probe.kind === 'slot') probe.slot.succeeded()
-  expect((await slots.enter(wait(0))).kind).toBe('slot')
+  expect((await enter(0)).kind).toBe('slot')
 })
 
-const wait = (ms: number): Milliseconds => milliseconds(ms)
+test('calls that fail together are one failure: the pause grows by probes alone, up to 5 seconds', async () => {
+  const { clock } = createTestVault()
+  const slots = createProviderSlots(clock, 32, () => 1)
+  const enter = () => slots.enter(milliseconds(0), clock.now())
+  const fail = async (retryAfter?: Milliseconds) => {
+    const entry = await enter()
+    if (entry.kind === 'slot') entry.slot.failed(retryAfter)
+  }
+  const pauseNow = async () => {
+    const entry = await enter()
+    return entry.kind === 'closed' ? entry.retryAfter : 0
+  }
+  const together = await Promise.all(Array.from({ length: 32 }, enter))
+  for (const entry of together) if (entry.kind === 'slot') entry.slot.failed(undefined)
+  const pauses = [await pauseNow()]
+  for (let probes = 0; probes < 5; probes += 1) {
+    await clock.advance(await pauseNow())
+    await fail()
+    pauses.push(await pauseNow())
+  }
+  expect(pauses).toEqual([500, 1_000, 2_000, 4_000, 5_000, 5_000])
+  await clock.advance(5_000)
+  await fail(milliseconds(90_000))
+  expect(await pauseNow()).toBe(90_000)
+})
 
 test('a session that a logout overtook while it began ends at its refresh, its token revoked and not spent', async () => {
   const { machine, stores, later, calls, ended, clock } = await setUp()
