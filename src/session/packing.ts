@@ -98,7 +98,7 @@ const inflate = (deflated: Buffer): Buffer | undefined => {
  * What most sessions hold, as they hold it, the most usual last. It belongs to the record's format: another text is
  * another version.
  */
-const FAMILIAR = Buffer.from(
+export const FAMILIAR = Buffer.from(
   [
     'Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Mobile/15E148 Safari/604.1',
     'Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36',

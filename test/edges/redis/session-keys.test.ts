@@ -76,6 +76,22 @@ describe('a lost activity key', () => {
   })
 })
 
+describe('what scripts write', () => {
+  it('has the form that the page says: tombstone and mark', async () => {
+    const { digest, keys } = await begin()
+    const absoluteExpiresAt = rig.now() + HOUR_MS
+    const endedAt = rig.now()
+    await stores.sessions.end(digest, 'backchannel_logout', endedAt)
+    const [, deadline] =
+      /^1e 0 (\d+) (\d+) backchannel_logout\n$/.exec((await rig.client.get(keys.record)) ?? '') ??
+      []
+    expect(Math.abs(Number(deadline) - absoluteExpiresAt)).toBeLessThan(MINUTE_MS)
+    const index = newIndex()
+    await stores.directory.markEnded(index, { at: endedAt, reason: 'admin' })
+    expect(await rig.client.get(createKeyNames(NAMESPACE).mark(index))).toBe(`${endedAt} admin`)
+  })
+})
+
 describe('a record of another release', () => {
   it.each([
     ['a later version', '2r 0 1790000000000 0\nsealed'],
