@@ -1,6 +1,5 @@
 /** What lies in Redis: names, forms and times of keys, as docs/session-data.md says. */
 
-import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { createKeyNames, storeNamespace } from '../../../src/edges/redis/keys.ts'
 import type { RedisStores } from '../../../src/edges/redis/stores.ts'
@@ -13,6 +12,7 @@ import {
   newDigest,
   newRecord,
 } from '../../contract/session-store.contract.ts'
+import { compareWithPage, documentedKeys } from '../../support/documented-keys.ts'
 import { makeRedisRig, NAMESPACE, type RedisRig } from './redis-rig.ts'
 
 let rig: RedisRig
@@ -76,6 +76,22 @@ describe('a lost activity key', () => {
   })
 })
 
+describe('what scripts write', () => {
+  it('has the form that the page says: tombstone and mark', async () => {
+    const { digest, keys } = await begin()
+    const absoluteExpiresAt = rig.now() + HOUR_MS
+    const endedAt = rig.now()
+    await stores.sessions.end(digest, 'backchannel_logout', endedAt)
+    const [, deadline] =
+      /^1e 0 (\d+) (\d+) backchannel_logout\n$/.exec((await rig.client.get(keys.record)) ?? '') ??
+      []
+    expect(Math.abs(Number(deadline) - absoluteExpiresAt)).toBeLessThan(MINUTE_MS)
+    const index = newIndex()
+    await stores.directory.markEnded(index, { at: endedAt, reason: 'admin' })
+    expect(await rig.client.get(createKeyNames(NAMESPACE).mark(index))).toBe(`${endedAt} admin`)
+  })
+})
+
 describe('a record of another release', () => {
   it.each([
     ['a later version', '2r 0 1790000000000 0\nsealed'],
@@ -122,36 +138,8 @@ describe('a record of another release', () => {
 })
 
 describe('docs/session-data.md', () => {
-  interface Row {
-    readonly pattern: RegExp
-    readonly name: string
-    readonly bytesMax: number
-    readonly lifeMsMax: number
-  }
-
-  const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, min: 60_000, h: HOUR_MS }
-
-  /** Rows of the table of keys: name, what it holds, when it expires (longest), bytes (most). */
-  const readRows = async (): Promise<Row[]> => {
-    const page = await readFile(new URL('../../../docs/session-data.md', import.meta.url), 'utf8')
-    return [
-      ...page.matchAll(
-        /^\| `(cc:[^`]+)` \|[^|]+\|[^|]*?(\d+) (ms|s|min|h)[^|]*\|[^|]*?(\d+) \|$/gm,
-      ),
-    ].map(([, name = '', life, unit = '', bytes]) => ({
-      name,
-      pattern: new RegExp(
-        `^${name
-          .replace(/[{}]/g, '\\$&')
-          .replace('<ns>', NAMESPACE)
-          .replace('<digest>', '[\\w-]{43}')
-          .replace('<index>', '[\\w-]{43}')
-          .replace('<name>', '.+')}$`,
-      ),
-      bytesMax: Number(bytes),
-      lifeMsMax: Number(life) * (UNITS[unit] ?? Number.NaN),
-    }))
-  }
+  // The sessions here have an absolute lifetime of an hour.
+  const rows = documentedKeys(NAMESPACE, HOUR_MS)
 
   /** A life with everything in it: refreshed, abandoned, unavailable, resealed and ended sessions. */
   const live = async () => {
@@ -182,33 +170,10 @@ describe('docs/session-data.md', () => {
     await once.put(newDigest(), Buffer.alloc(2_048), seconds(60))
   }
 
-  it('names every key that a life writes, and no other', async () => {
-    const rows = await readRows()
+  it('names every key that a life writes and no other, with type, time and size; none is immortal', async () => {
     await live()
-    const keys = await rig.client.keys('*')
-    const rowOf = (key: string) => rows.filter(({ pattern }) => pattern.test(key))
-    expect(keys.filter((key) => rowOf(key).length !== 1)).toEqual([])
-    expect(
-      rows.filter(({ pattern }) => !keys.some((key) => pattern.test(key))).map(({ name }) => name),
-    ).toEqual([])
-  })
-
-  it('says how long each key lives and how large it is at most; none is immortal', async () => {
-    const rows = await readRows()
-    await live()
-    for (const key of await rig.client.keys('*')) {
-      const row = rows.find(({ pattern }) => pattern.test(key))
-      const left = await rig.client.pttl(key)
-      // The sessions above have an absolute lifetime of an hour, and times count from its end.
-      const life =
-        (row?.lifeMsMax ?? 0) + (row?.name.match(/:[ia]$|:s:|:i:\{<index>\}$/) ? HOUR_MS : 0)
-      expect(left, key).toBeGreaterThan(0)
-      expect(left, key).toBeLessThanOrEqual(life)
-      const isIndex = (await rig.client.type(key)) === 'zset'
-      const bytes = isIndex
-        ? (await rig.client.zrange(key, '0', '-1')).join('').length
-        : await rig.client.strlen(key)
-      expect(bytes, key).toBeLessThanOrEqual(row?.bytesMax ?? 0)
-    }
+    const { differences, seen } = await compareWithPage(rig.client, rows)
+    expect(differences).toEqual([])
+    expect(seen.toSorted()).toEqual(rows.map(({ name }) => name).toSorted())
   })
 })
