@@ -127,6 +127,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
   const startLogin = async (exchange: Exchange, given: (name: string) => string | undefined) => {
     const parameters = parseLoginParameters((name: keyof LoginParameters) => given(name))
     const started = await starter.start({
+      client: exchange.client,
       returnTo: landing(exchange, given('returnTo')),
       parameters,
       cookieHeader: header(exchange, 'cookie'),
@@ -182,7 +183,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
           countForgery: countForgery(exchange),
           requestId: exchange.requestId,
           device: header(exchange, 'user-agent')?.slice(0, DEVICE_LENGTH_MAX),
-          address: exchange.client.address,
+          client: exchange.client,
         })
         switch (outcome.kind) {
           case 'redirect':
