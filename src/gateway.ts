@@ -276,6 +276,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const clientAddressOf = createClientAddress(config.trustedProxies)
   const app = createApp({
     admission,
+    pageAdmission: createAdmission(clock),
     guard,
     sessions,
     tickets,
