@@ -92,7 +92,9 @@ const chooseAddresses = async (): Promise<Addresses> => {
     placed: (text) =>
       text
         .replaceAll(issuerOrigin, `http://localhost:${issuerPort}`)
-        .replaceAll(publicUrl, `http://localhost:${publicPort}`),
+        .replaceAll(publicUrl, `http://localhost:${publicPort}`)
+        // The gateway's address among the containers.
+        .replaceAll('http://gateway:3000', `http://127.0.0.1:${publicPort}`),
   }
 }
 
@@ -194,29 +196,41 @@ const build = async (): Promise<ImageLayout> => {
   return layout
 }
 
-/** Asks Keycloak's administration, as its console would, how many sessions a user has. */
-const countSessions = async (keycloakPort: number, username: string): Promise<number> => {
+/** Keycloak's administration, as its console uses it. */
+const administration = (keycloakPort: number) => {
   const origin = `http://127.0.0.1:${keycloakPort}`
   const ask = async (path: string, init: RequestInit): Promise<unknown> => {
     const response = await fetch(origin + path, { ...init, signal: AbortSignal.timeout(10_000) })
     if (!response.ok) throw new Error(`${path} answered ${response.status}`)
-    return response.json()
+    return response.status === 204 ? undefined : response.json()
   }
-  const { access_token } = (await ask('/realms/master/protocol/openid-connect/token', {
-    method: 'POST',
-    body: new URLSearchParams({
-      grant_type: 'password',
-      client_id: 'admin-cli',
-      username: environmentOf(services.keycloak, 'KC_BOOTSTRAP_ADMIN_USERNAME'),
-      password: environmentOf(services.keycloak, 'KC_BOOTSTRAP_ADMIN_PASSWORD'),
-    }),
-  })) as { access_token: string }
-  const headers = { authorization: `Bearer ${access_token}` }
+  const signedIn = async (): Promise<{ authorization: string }> => {
+    const { access_token } = (await ask('/realms/master/protocol/openid-connect/token', {
+      method: 'POST',
+      body: new URLSearchParams({
+        grant_type: 'password',
+        client_id: 'admin-cli',
+        username: environmentOf(services.keycloak, 'KC_BOOTSTRAP_ADMIN_USERNAME'),
+        password: environmentOf(services.keycloak, 'KC_BOOTSTRAP_ADMIN_PASSWORD'),
+      }),
+    })) as { access_token: string }
+    return { authorization: `Bearer ${access_token}` }
+  }
   const users = `/admin/realms/${realm.realm}/users`
-  const [user] = (await ask(`${users}?exact=true&username=${username}`, { headers })) as [
-    { id: string },
-  ]
-  return ((await ask(`${users}/${user.id}/sessions`, { headers })) as unknown[]).length
+  const about = async (username: string, method: 'GET' | 'POST', what: string) => {
+    const headers = await signedIn()
+    const [user] = (await ask(`${users}?exact=true&username=${username}`, { headers })) as [
+      { id: string },
+    ]
+    return ask(`${users}/${user.id}/${what}`, { method, headers })
+  }
+  return {
+    sessions: async (username: string) =>
+      ((await about(username, 'GET', 'sessions')) as unknown[]).length,
+    signOut: async (username: string) => {
+      await about(username, 'POST', 'logout')
+    },
+  }
 }
 
 const checkInBrowser = async (addresses: Addresses): Promise<void> => {
@@ -227,6 +241,7 @@ const checkInBrowser = async (addresses: Addresses): Promise<void> => {
     ({ close }) => close(),
   )
   const browser = started('Chromium', await startChromium(), (chromium) => chromium.close())
+  const { sessions, signOut } = administration(keycloakPort)
   await runChecks(
     browserChecks({
       page: await browser.newPage(),
@@ -235,7 +250,8 @@ const checkInBrowser = async (addresses: Addresses): Promise<void> => {
       audience: environmentOf(services['demo-api'], 'DEMO_API_AUDIENCE'),
       accessTokenSeconds: realm.accessTokenLifespan,
       forwarder,
-      providerSessions: (username) => countSessions(keycloakPort, username),
+      providerSessions: sessions,
+      signOutAtProvider: signOut,
     }),
   )
 }

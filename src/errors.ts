@@ -97,7 +97,7 @@ export const ERRORS = {
   ),
   rate_limited: kind(
     429,
-    'Too many failed requests',
+    'Too many requests from this address',
     'Wait for the time that Retry-After names before trying again.',
     'warn',
     { retryable: true },

@@ -24,7 +24,7 @@ import { createMetrics } from './edges/telemetry/metrics.ts'
 import { createUpstreamDispatch } from './edges/upstream/dispatcher.ts'
 import { spliceUpgrade } from './edges/upstream/upgrade.ts'
 import type { Emit } from './events.ts'
-import { createAdmission } from './guard/admission.ts'
+import { createAdmission, createSignInAdmission } from './guard/admission.ts'
 import { createSessionReader } from './guard/by-session.ts'
 import { createSameOriginGuard } from './guard/same-origin.ts'
 import { createCallback } from './login/callback.ts'
@@ -209,6 +209,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const redirectUri = `${publicUrl}${prefix}/callback`
   const { responseMode } = config.provider
   const starter = createLoginStarter({
+    admit: createSignInAdmission(clock),
     provider,
     sealer,
     names,
@@ -299,6 +300,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const clientAddressOf = createClientAddress(config.trustedProxies)
   const app = createApp({
     admission,
+    pageAdmission: createAdmission(clock),
     guard,
     sessions,
     tickets,

@@ -1,6 +1,7 @@
 /**
- * Admission by client address. Only failures count (seals that do not verify cost more CPU than a whole good
- * request), and only their count blocks. Memory is bounded; a fixed window keeps one number per address.
+ * Admission by client address. Of requests only failures count (seals that do not verify cost more CPU than a whole
+ * good request), and only their count blocks; of sign-ins each start counts, because it may cost the provider a
+ * call. Memory is bounded; a fixed window keeps one number per address.
  */
 
 import { LRUCache } from 'lru-cache'
@@ -8,10 +9,19 @@ import { GatewayError } from '../errors.ts'
 import type { Clock } from '../time.ts'
 
 const WINDOW_MS = 60_000
-const FAILURES_MAX = 200
-/** For a peer that sends forwarding headers without being trusted: many users stand behind it. */
-const FAILURES_MAX_SHARED = 5_000
 const ADDRESSES_MAX = 50_000
+
+interface Limit {
+  /** In a window. */
+  readonly max: number
+  /** For a peer that sends forwarding headers without being trusted: many users stand behind it. */
+  readonly maxShared: number
+  readonly reason: string
+}
+
+const FAILURES: Limit = { max: 200, maxShared: 5_000, reason: 'too_many_failures' }
+/** Ten a second: a whole office behind one address that comes to work at the same minute. */
+const SIGN_INS: Limit = { max: 600, maxShared: 5_000, reason: 'too_many_sign_ins' }
 
 export interface ClientAddress {
   readonly address: string
@@ -25,14 +35,30 @@ export interface Admission {
   countFailure(client: ClientAddress): void
 }
 
+/** Throws `rate_limited` for a sign-in too many, or counts it. */
+export type SignInAdmission = (client: ClientAddress) => void
+
 interface Window {
-  failures: number
+  own: number
   /** Those that came with forwarding headers: whose they are, nobody knows. */
-  sharedFailures: number
+  shared: number
   readonly startedAtMs: number
 }
 
 export const createAdmission = (clock: Clock): Admission => {
+  const { admit, count } = createCounts(clock, FAILURES)
+  return { admit, countFailure: count }
+}
+
+export const createSignInAdmission = (clock: Clock): SignInAdmission => {
+  const { admit, count } = createCounts(clock, SIGN_INS)
+  return (client) => {
+    admit(client)
+    count(client)
+  }
+}
+
+const createCounts = (clock: Clock, { max, maxShared, reason }: Limit) => {
   const windows = new LRUCache<string, Window>({ max: ADDRESSES_MAX })
 
   const windowOf = (address: string): Window | undefined => {
@@ -44,25 +70,25 @@ export const createAdmission = (clock: Clock): Admission => {
 
   return {
     // Forwarding headers buy a client the higher limit, but not its way out of a block that it earned without.
-    admit: ({ address }) => {
+    admit: ({ address }: ClientAddress): void => {
       const window = windowOf(address)
       if (window === undefined) return
-      if (window.failures < FAILURES_MAX && window.sharedFailures < FAILURES_MAX_SHARED) return
+      if (window.own < max && window.shared < maxShared) return
       const elapsed = clock.monotonicMs() - window.startedAtMs
       throw new GatewayError('rate_limited', {
-        reason: 'too_many_failures',
+        reason,
         retryAfterSeconds: Math.max(1, Math.ceil((WINDOW_MS - elapsed) / 1000)),
       })
     },
 
-    countFailure: ({ address, shared }) => {
+    count: ({ address, shared }: ClientAddress): void => {
       let window = windowOf(address)
       if (window === undefined) {
-        window = { failures: 0, sharedFailures: 0, startedAtMs: clock.monotonicMs() }
+        window = { own: 0, shared: 0, startedAtMs: clock.monotonicMs() }
         windows.set(networkOf(address), window)
       }
-      if (shared) window.sharedFailures += 1
-      else window.failures += 1
+      if (shared) window.shared += 1
+      else window.own += 1
     },
   }
 }

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto'
 import { GatewayError } from '../errors.ts'
 import type { Emit, GatewayEvent } from '../events.ts'
+import type { ClientAddress } from '../guard/admission.ts'
 import type { Provider, SignIn } from '../oidc/provider.ts'
 import type { Revoke } from '../oidc/revocation.ts'
 import type { Sealer } from '../session/seal.ts'
@@ -59,7 +60,7 @@ export interface CallbackRequest {
   readonly countForgery: () => void
   readonly requestId: string
   readonly device: string | undefined
-  readonly address: string
+  readonly client: ClientAddress
 }
 
 export type CallbackOutcome =
@@ -218,7 +219,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
         signInStartedAt: transaction.signInStartedAt,
         tokens: signIn.tokens,
       },
-      { device: request.device, address: request.address },
+      { device: request.device, address: request.client.address },
     )
     try {
       if ((await vault.endOvertaken(open)) !== undefined)
@@ -286,6 +287,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     if (parameters.stateParts.restarted)
       return failure('cookies_not_returned', undefined, used, forget)
     const started = await starter.start({
+      client: request.client,
       returnTo,
       parameters: {},
       cookieHeader: request.cookieHeader,
@@ -334,6 +336,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     if (hasRefreshToken || consent.verdict === 'useless') return undefined
     emit({ type: 'login_restarted', requestId: request.requestId, reason: 'no_refresh_token' })
     return starter.start({
+      client: request.client,
       returnTo: transaction.returnTo,
       parameters: {
         ...(transaction.asked.acrValues === undefined

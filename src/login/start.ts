@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { GatewayError } from '../errors.ts'
 import type { Emit } from '../events.ts'
+import type { ClientAddress, SignInAdmission } from '../guard/admission.ts'
 import type { Provider, ProviderFacts } from '../oidc/provider.ts'
 import type { Sealer } from '../session/seal.ts'
 import { type CookieNames, type SameSite, setCookie } from '../session/session-cookie.ts'
@@ -74,6 +75,7 @@ export interface StartedLogin {
 }
 
 export interface LoginStart {
+  readonly client: ClientAddress
   readonly returnTo: string
   readonly parameters: LoginParameters
   readonly cookieHeader: string | undefined
@@ -86,10 +88,12 @@ export interface LoginStart {
 }
 
 export interface LoginStarter {
+  /** Throws `rate_limited` for more sign-ins of one address than anybody needs. */
   start(request: LoginStart): Promise<StartedLogin>
 }
 
 export interface LoginStarterDependencies {
+  readonly admit: SignInAdmission
   readonly provider: Provider
   readonly sealer: Sealer
   readonly names: CookieNames
@@ -125,10 +129,12 @@ export const transactionSameSite = (responseMode: LoginSettings['responseMode'])
   responseMode === 'form_post' ? 'None' : 'Lax'
 
 export const createLoginStarter = (dependencies: LoginStarterDependencies): LoginStarter => {
-  const { provider, sealer, names, clock, settings, consent, emit } = dependencies
+  const { admit, provider, sealer, names, clock, settings, consent, emit } = dependencies
   let announced: string | undefined
   return {
     start: async (request) => {
+      // A pushed request is a call to the provider that anybody can cause.
+      admit(request.client)
       const facts = await provider.facts()
       const scope = requestedScope(settings.scope, facts)
       if (scope !== announced) emit({ type: 'scope_requested', scope })

@@ -17,7 +17,8 @@ export interface FrontchannelLogoutRequest {
   readonly requestId: string
 }
 
-export type FrontchannelLogout = (request: FrontchannelLogoutRequest) => Promise<void>
+/** How many sessions ended. */
+export type FrontchannelLogout = (request: FrontchannelLogoutRequest) => Promise<number>
 
 export const createFrontchannelLogout = (dependencies: {
   readonly vault: Vault
@@ -40,9 +41,10 @@ export const createFrontchannelLogout = (dependencies: {
 
   return async ({ iss, sid, current, requestId }) => {
     // Both or neither (§2).
-    if ((iss === undefined) !== (sid === undefined)) return
+    if ((iss === undefined) !== (sid === undefined)) return 0
     const ended =
       iss !== undefined && sid !== undefined ? await endNamed(iss, sid) : await endCurrent(current)
     if (ended > 0) emit({ type: 'logout_received', requestId, channel: 'front', ended })
+    return ended
   }
 }

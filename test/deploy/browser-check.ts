@@ -17,9 +17,12 @@ interface DeploymentUnderCheck {
   readonly forwarder: Forwarder
   /** Sessions that the provider itself counts for a user. */
   readonly providerSessions: (username: string) => Promise<number>
+  /** Signs a user out at the provider, as an operator does there. */
+  readonly signOutAtProvider: (username: string) => Promise<void>
 }
 
 const NAVIGATION_TIMEOUT_MS = 20_000
+const BACKCHANNEL_TIMEOUT_MS = 10_000
 const REFRESHES = 2
 // The checks of the provider itself leave a session of alice's behind.
 const USERNAME = 'bob'
@@ -43,17 +46,22 @@ export const browserChecks = (deployment: DeploymentUnderCheck): readonly Check[
     ok(page.url().startsWith(`${issuer}/`), `the sign-in page is at ${page.url()}`)
   }
 
+  const signIn = async () => {
+    await page.locator('#username').fill(USERNAME)
+    await page.locator('#password').fill(USERNAME)
+    await page.locator('#kc-login').click()
+    await page.waitForURL(`${publicUrl}/`)
+    const { body } = await answerOf(page, 'GET', '/bff/session')
+    equal(body.authenticated, true)
+    return body
+  }
+
   return [
     {
       promise: 'bob signs in on Keycloak’s own page and comes back to the application',
       async holds() {
         await openSignIn()
-        await page.locator('#username').fill(USERNAME)
-        await page.locator('#password').fill(USERNAME)
-        await page.locator('#kc-login').click()
-        await page.waitForURL(`${publicUrl}/`)
-        const { body } = await answerOf(page, 'GET', '/bff/session')
-        equal(body.authenticated, true)
+        const body = await signIn()
         equal((body.user as { preferred_username?: string }).preferred_username, USERNAME)
         equal(await providerSessions(USERNAME), 1)
       },
@@ -121,6 +129,19 @@ export const browserChecks = (deployment: DeploymentUnderCheck): readonly Check[
       async holds() {
         equal(await providerSessions(USERNAME), 0)
         await openSignIn()
+      },
+    },
+    {
+      promise: 'who is signed out in Keycloak’s console is signed out here (back-channel logout)',
+      async holds() {
+        await signIn()
+        await deployment.signOutAtProvider(USERNAME)
+        const deadline = performance.now() + BACKCHANNEL_TIMEOUT_MS
+        while ((await answerOf(page, 'GET', '/bff/session')).body.authenticated !== false) {
+          ok(performance.now() < deadline, 'the gateway was not told')
+          await sleep(200)
+        }
+        equal((await whoami()).body.code, 'session_ended')
       },
     },
   ]

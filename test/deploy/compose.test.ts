@@ -140,6 +140,16 @@ describe('the gateway is the client that the realm knows', () => {
     expect(client.webOrigins).toEqual([])
   })
 
+  it('told of the end of a session where Keycloak’s container reaches the gateway’s (back-channel logout)', () => {
+    const url = new URL(client.attributes['backchannel.logout.url'] ?? '')
+    expect(Object.keys(readComposeFile().services)).toContain(url.hostname)
+    expect(url.hostname).toBe('gateway')
+    expect(gateway.ports.map((port) => port.split(':').at(-1))).toEqual([url.port])
+    expect(url.pathname).toBe(`${config.prefix}/backchannel-logout`)
+    // Keycloak then names the one session that ended (`sid`), not all of the user.
+    expect(client.attributes['backchannel.logout.session.required']).toBe('true')
+  })
+
   it('confidential, with the authorization code flow and nothing else', () => {
     expect(client).toMatchObject({
       publicClient: false,

@@ -5,10 +5,15 @@
  */
 
 import { expect, it } from 'vitest'
-import { type ClientAddress, createAdmission } from '../../src/guard/admission.ts'
+import {
+  type ClientAddress,
+  createAdmission,
+  createSignInAdmission,
+} from '../../src/guard/admission.ts'
 import { createFakeClock } from '../support/fake-clock.ts'
 
 const FAILURES_MAX = 200
+const SIGN_INS_MAX = 600
 const SHARED_MAX = 5_000
 
 const refusals = (addresses: readonly ClientAddress[]) => {
@@ -41,4 +46,24 @@ it('RFC 4291 §2.5.4 an IPv6 network of one subscriber is one', () => {
 it('behind a proxy that nobody trusts is bounded too, much higher', () => {
   const proxied = () => ({ address: '192.0.2.1', shared: true })
   expect(refusals(times(SHARED_MAX + 7, proxied))).toBe(7)
+})
+
+it('started sign-ins are bounded by the same addresses, and the bound ends with its minute', async () => {
+  const clock = createFakeClock()
+  const admit = createSignInAdmission(clock)
+  const refusedOf = (count: number, client: (turn: number) => ClientAddress) =>
+    times(count, client).filter((each) => {
+      try {
+        admit(each)
+        return false
+      } catch {
+        return true
+      }
+    }).length
+  const ofOneNetwork = (turn: number) => ({ address: `2001:db8:1:2::${turn}`, shared: false })
+  expect(refusedOf(SIGN_INS_MAX + 9, ofOneNetwork)).toBe(9)
+  expect(refusedOf(1, () => ({ address: '2001:db8:1:3::1', shared: false }))).toBe(0)
+  expect(refusedOf(SHARED_MAX + 5, () => ({ address: '192.0.2.1', shared: true }))).toBe(5)
+  await clock.advance(60_000)
+  expect(refusedOf(1, ofOneNetwork)).toBe(0)
 })

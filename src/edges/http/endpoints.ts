@@ -36,6 +36,8 @@ import { asResponse, type Envelope, json, type Reply, reply, seeOther } from './
 
 export interface EndpointDependencies {
   readonly admission: Admission
+  /** What pages of other sites make a visitor's browser send counts here, and holds nothing else of the visitor's off. */
+  readonly pageAdmission: Admission
   readonly guard: SameOriginGuard
   readonly sessions: SessionReader
   readonly tickets: TicketSealer
@@ -75,18 +77,23 @@ const DEVICE_LENGTH_MAX = 200
 
 export const createEndpoints = (dependencies: EndpointDependencies) => {
   const { admission, guard, sessions, tickets, renewal, starter, callback, logout } = dependencies
-  const { backchannelLogout, frontchannelLogout, devices } = dependencies
+  const { pageAdmission, backchannelLogout, frontchannelLogout, devices } = dependencies
   const { names, clock, emit, problemContext, outside, report, settings } = dependencies
   const { prefix } = settings
 
   const header = (exchange: Exchange, name: string) => exchange.header(name)
 
+  const admissionOf = (exchange: Exchange): Admission =>
+    isFromOtherOrigin(exchange) && !isDocumentNavigation(exchange) ? pageAdmission : admission
+  const admit = (exchange: Exchange) => admissionOf(exchange).admit(exchange.client)
+  const countFailure = (exchange: Exchange) => admissionOf(exchange).countFailure(exchange.client)
+
   const guarded = (exchange: Exchange) => {
     guard(exchange, 'http')
-    admission.admit(exchange.client)
+    admit(exchange)
   }
 
-  const countForgery = (exchange: Exchange) => () => admission.countFailure(exchange.client)
+  const countForgery = (exchange: Exchange) => () => countFailure(exchange)
 
   const navigationOnly = (exchange: Exchange) => {
     if (!isDocumentNavigation(exchange)) throw new GatewayError('navigation_required')
@@ -96,8 +103,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
 
   const readSession = async (exchange: Exchange): Promise<SessionReading> => {
     const reading = await sessions.read(sessionCookie(exchange))
-    if (reading.kind === 'absent' && reading.why === 'forged')
-      admission.countFailure(exchange.client)
+    if (reading.kind === 'absent' && reading.why === 'forged') countFailure(exchange)
     return reading
   }
 
@@ -105,7 +111,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
   const presentTicket = async (exchange: Exchange): Promise<Ticket | undefined> => {
     const cookie = sessionCookie(exchange)
     const opened = cookie.kind === 'value' ? await tickets.open(cookie.value) : undefined
-    if (opened?.kind === 'forged') admission.countFailure(exchange.client)
+    if (opened?.kind === 'forged') countFailure(exchange)
     return opened?.kind === 'opened' ? opened.ticket : undefined
   }
 
@@ -128,6 +134,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
   const startLogin = async (exchange: Exchange, given: (name: string) => string | undefined) => {
     const parameters = parseLoginParameters((name: keyof LoginParameters) => given(name))
     const started = await starter.start({
+      client: exchange.client,
       returnTo: landing(exchange, given('returnTo')),
       parameters,
       cookieHeader: header(exchange, 'cookie'),
@@ -152,7 +159,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     '/login': {
       GET: async (exchange) => {
         navigationOnly(exchange)
-        admission.admit(exchange.client)
+        admit(exchange)
         if (strictCookiesWithheld(exchange)) return sameSitePage(ownUrl(exchange))
         const query = singleValues(new URLSearchParams(exchange.target.query))
         const started = await startLogin(exchange, query)
@@ -169,7 +176,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
 
     '/callback': {
       [settings.responseMode === 'query' ? 'GET' : 'POST']: async (exchange, request) => {
-        admission.admit(exchange.client)
+        admit(exchange)
         const parameters =
           settings.responseMode === 'query'
             ? new URLSearchParams(exchange.target.query)
@@ -183,7 +190,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
           countForgery: countForgery(exchange),
           requestId: exchange.requestId,
           device: header(exchange, 'user-agent')?.slice(0, DEVICE_LENGTH_MAX),
-          address: exchange.client.address,
+          client: exchange.client,
         })
         switch (outcome.kind) {
           case 'redirect':
@@ -232,7 +239,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
 
     '/logged-out': {
       GET: async (exchange) => {
-        admission.admit(exchange.client)
+        admit(exchange)
         const query = singleValues(new URLSearchParams(exchange.target.query))
         const redirect = await logout.loggedOut(
           header(exchange, 'cookie'),
@@ -245,13 +252,13 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
 
     '/backchannel-logout': {
       POST: async (exchange, request) => {
-        admission.admit(exchange.client)
+        admit(exchange)
         try {
           await backchannelLogout(await logoutTokenIn(request), exchange.requestId)
         } catch (thrown) {
           // What does not verify costs CPU, and whoever sends much of it is not the provider.
           if (thrown instanceof GatewayError && thrown.code === 'logout_token_invalid')
-            admission.countFailure(exchange.client)
+            countFailure(exchange)
           throw thrown
         }
         return reply(200, [])
@@ -265,14 +272,17 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
 
     '/frontchannel-logout': {
       GET: async (exchange) => {
-        admission.admit(exchange.client)
+        admit(exchange)
+        // Whether or not the browser says that it is a frame: any page can have one.
+        pageAdmission.admit(exchange.client)
         const query = singleValues(new URLSearchParams(exchange.target.query))
-        await frontchannelLogout({
+        const ended = await frontchannelLogout({
           iss: query('iss'),
           sid: query('sid'),
           current: () => readSession(exchange),
           requestId: exchange.requestId,
         })
+        if (ended === 0) pageAdmission.countFailure(exchange.client)
         const isOver =
           sessionCookie(exchange).kind !== 'absent' &&
           (await readSession(exchange)).kind === 'ended'
@@ -378,7 +388,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     report(error, exchange)
     if (error.code === 'login_failed') {
       // Codes and states that lead nowhere cost the provider a call or us a seal.
-      admission.countFailure(exchange.client)
+      countFailure(exchange)
       emit({
         type: 'login_failed',
         requestId: exchange.requestId,

@@ -6,6 +6,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { createRedisStores } from '../../../src/edges/redis/stores.ts'
 import { createKeyRing } from '../../../src/session/key-ring.ts'
 import { createRecordSealer } from '../../../src/session/record.ts'
+import { createSessionCache } from '../../../src/session/session-cache.ts'
 import { createVault } from '../../../src/session/vault.ts'
 import { epochMs, milliseconds, seconds, systemClock } from '../../../src/time.ts'
 import { startRedis } from '../../support/redis.ts'
@@ -82,6 +83,9 @@ test(`with signed access and ID tokens of 1 KiB each, ${SESSIONS} sessions of as
     namespace: 'byjFl2zd',
     commandTimeout: milliseconds(10_000),
     connectTimeout: milliseconds(5_000),
+    confirm: 0,
+    clock: systemClock,
+    emit: () => {},
     notice: () => {},
   })
   onTestFinished(async () => {
@@ -90,10 +94,19 @@ test(`with signed access and ID tokens of 1 KiB each, ${SESSIONS} sessions of as
     await server.close()
   })
   const ring = { current: createKeyRing(['a-ring-secret-of-more-than-32-characters']) }
+  const records = createRecordSealer(ring)
+  const cache = createSessionCache({
+    changes: stores.changes,
+    records,
+    ring,
+    clock: systemClock,
+    idle: seconds(1_800),
+  })
   const vault = createVault({
-    store: stores.sessions,
+    store: cache.over(stores.sessions),
+    cache,
     directory: stores.directory,
-    records: createRecordSealer(ring),
+    records,
     ring,
     clock: systemClock,
     lifetimes: { idle: seconds(1_800), absolute: seconds(28_800) },
