@@ -6,6 +6,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { RefreshMachine } from './credential/refresh.ts'
 import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
+import { GatewayError } from './errors.ts'
 import type { Admission, ClientAddress } from './guard/admission.ts'
 import { type SessionReader, type SessionReading, sessionRefusal } from './guard/by-session.ts'
 import {
@@ -148,21 +149,31 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
 
     if (live === undefined || route.credential === 'none') return attempt(live?.open)
     // RFC 9110 §9.2.2: what is not idempotent is never sent twice, whether it has a body or not.
-    const mayReplay = isIdempotent(method) && rejections.mayReplay(route.id)
+    const mayReplay = isIdempotent(method)
     const first = await attempt(live.open, (status, rawHeaders) =>
       mayReplay &&
       isInvalidToken(status, rawHeaders) &&
       body.replayable() &&
+      (machine.hasRunOut(live.open) || rejections.mayReplay(route.id)) &&
       machine.mayForce(live.open)
         ? 'discard'
         : 'pass',
     )
     if (first.kind !== 'discarded') return first
+    const newer = await machine.force(live.open).catch((thrown: unknown) => {
+      body.discard()
+      throw thrown
+    })
     // Where nothing newer can be had the upstream is asked again, and its 401 passed on.
-    const newer = await machine.force(live.open)
-    const second = await attempt(newer ?? live.open)
-    if (newer !== undefined)
-      rejections.replayed(route.id, second.kind === 'sent' && second.status === 401)
+    if (newer === undefined) return attempt(live.open)
+    const second = await attempt(newer, (status, rawHeaders) =>
+      isInvalidToken(status, rawHeaders) && machine.hasRunOut(newer) ? 'discard' : 'pass',
+    )
+    if (second.kind === 'discarded') {
+      body.discard()
+      throw new GatewayError('provider_unavailable', { reason: 'token_ran_out' })
+    }
+    rejections.replayed(route.id, second.kind === 'sent' && second.status === 401)
     return second
   }
 }

@@ -72,12 +72,14 @@ export interface RefreshMachine {
    * `provider_unavailable` or `store_unavailable` once the token has really expired and none could be had.
    */
   freshen(open: OpenSession): Promise<Freshened>
+  /** The access token is over by this clock: who refuses it now says nothing about the session. */
+  hasRunOut(open: OpenSession): boolean
   /** Whether `force` could bring anything newer; asked before an answer is given up for it. */
   mayForce(open: OpenSession): boolean
   /**
    * After an upstream's 401 `invalid_token`: one refresh, if the session still has the generation that was sent and
    * was not forced lately. Undefined where nothing newer can be had; throws as `freshen` does where that is an
-   * outage and the token has run out on its way, since then the 401 says nothing about the session.
+   * outage and the token has run out on its way.
    */
   force(open: OpenSession): Promise<OpenSession | undefined>
   /**
@@ -505,9 +507,12 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     )
   }
 
+  const hasRunOut = ({ session }: OpenSession): boolean =>
+    clock.now() >= session.tokens.accessTokenExpiresAt
+
   /** A token that could not be replaced serves to its end; after that the outage is told. */
-  const refuseRunOut = ({ session }: OpenSession, { what, retryAfter }: Unavailable): void => {
-    if (clock.now() < session.tokens.accessTokenExpiresAt) return
+  const refuseRunOut = (open: OpenSession, { what, retryAfter }: Unavailable): void => {
+    if (!hasRunOut(open)) return
     throw new GatewayError(what === 'store' ? 'store_unavailable' : 'provider_unavailable', {
       reason: 'refresh_unavailable',
       retryAfterSeconds: Math.max(1, Math.ceil(retryAfter / 1000)),
@@ -515,6 +520,8 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
   }
 
   return {
+    hasRunOut,
+
     // Who was sent away with the generation that was forced, or an older one, gets what came of it.
     mayForce: (open) =>
       !wasForcedLately(open) ||

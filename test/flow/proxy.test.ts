@@ -54,6 +54,22 @@ test('a token that runs out on its way while the provider is down is an outage, 
   expect(whole.api.requests).toHaveLength(1)
 })
 
+test('tokens that run out before a slow upstream looks at them are no verdict on users or route', async () => {
+  whole = await startWholeGateway({ provider: { accessTokenLifetimeSeconds: 2 } })
+  const browsers = await Promise.all(Array.from({ length: 5 }, () => whole.signedIn()))
+  whole.api.answerWith(async (request, response) => {
+    await sleep(2_100)
+    await answerJson({ error: 'over' }, 401, invalidToken)(request, response)
+  })
+  const answers = await Promise.all(browsers.map((browser) => browser.fetch('/api/items')))
+  for (const answer of answers) {
+    expect([answer.status, code(answer)]).toEqual([503, 'provider_unavailable'])
+    expect(answer.header('retry-after')).toMatch(/^\d+$/)
+  }
+  expect(whole.api.requests).toHaveLength(10)
+  expect(whole.logText()).not.toContain('upstream_rejects_tokens')
+})
+
 test('RFC 9110 §9.2.2 a POST is never replayed; the upstream’s 401 is passed on as it is', async () => {
   whole = await startWholeGateway()
   const browser = await whole.signedIn()
@@ -96,6 +112,21 @@ test('a route that rejects five refreshed tokens in a row stops asking for more'
   expect(whole.log).toContainEqual(
     expect.objectContaining({ notice: 'upstream_rejects_tokens', detail: '/api' }),
   )
+})
+
+test('such a route still gets a newer token where the one it was sent ran out on its way', async () => {
+  whole = await startWholeGateway({ provider: { accessTokenLifetimeSeconds: 2 } })
+  whole.api.answerWith(answerJson({ error: 'mine' }, 401, invalidToken))
+  for (let user = 0; user < 5; user += 1) await (await whole.signedIn()).fetch('/api/items')
+  expect(whole.logText()).toContain('upstream_rejects_tokens')
+  const browser = await whole.signedIn()
+  const before = whole.api.requests.length
+  whole.api.answerWith(async (request, response) => {
+    const isFirst = whole.api.requests.length === before + 1
+    if (isFirst) await sleep(2_100)
+    await (isFirst ? answerJson({}, 401, invalidToken) : answerJson({ ok: 1 }))(request, response)
+  })
+  expect((await browser.fetch('/api/items')).status).toBe(200)
 })
 
 test('a 401 that speaks of something else is no reason to refresh', async () => {
