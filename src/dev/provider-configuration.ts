@@ -19,6 +19,12 @@ export interface DevelopmentClient {
   readonly tokenEndpointAuthMethod?: 'client_secret_basic' | 'client_secret_post'
 }
 
+/**
+ * `strict`: each refresh token is good for one refresh, reuse ends the grant. `tolerant`: reuse within 10 seconds of
+ * the first use is one more refresh, as Auth0 and Okta can be set to. `none`: it stays the same.
+ */
+export type RefreshRotation = 'strict' | 'tolerant' | 'none'
+
 export interface ProviderPolicy {
   readonly users: readonly DevelopmentUser[]
   readonly resource: string
@@ -26,7 +32,7 @@ export interface ProviderPolicy {
   readonly hasResource: (clientId: string) => boolean
   readonly accessTokenLifetimeSeconds: number
   readonly idTokenLifetimeSeconds: number
-  readonly refreshRotation: 'strict' | 'none'
+  readonly refreshRotation: RefreshRotation
   readonly grants: 'per-authorization' | 'per-session'
   readonly InvalidTarget: typeof errors.InvalidTarget
 }
@@ -102,7 +108,7 @@ export const providerConfiguration = (policy: ProviderPolicy): Configuration => 
       messagePage('This did not work', `${out.error}: ${out.error_description ?? ''}`),
     ),
   responseTypes: ['code'],
-  rotateRefreshToken: policy.refreshRotation === 'strict',
+  rotateRefreshToken: policy.refreshRotation !== 'none',
   scopes: ['openid', 'offline_access', 'profile', 'email'],
   ttl: {
     AccessToken: policy.accessTokenLifetimeSeconds,

@@ -4,6 +4,8 @@ import type { Adapter, AdapterPayload } from 'oidc-provider'
 
 interface Entry {
   readonly payload: AdapterPayload
+  /** When it was first spent, in milliseconds since the epoch. */
+  firstSpentAt?: number
   /** Milliseconds since the epoch. */
   readonly expiresAt: number
 }
@@ -27,10 +29,12 @@ export class ProviderStore {
   readonly #keysByGrant = new Map<string, Set<string>>()
   readonly #sessionIdByUid = new Map<string, string>()
   readonly #events: ProviderStoreEvents
+  readonly #reuseToleratedMs: number
   #writesUntilSweep = WRITES_PER_SWEEP
 
-  constructor(events: ProviderStoreEvents) {
+  constructor(events: ProviderStoreEvents, reuseToleratedSeconds = 0) {
     this.#events = events
+    this.#reuseToleratedMs = reuseToleratedSeconds * 1000
   }
 
   adapter = (model: string): Adapter => ({
@@ -92,21 +96,32 @@ export class ProviderStore {
     const key = `${model}:${id}`
     const entry = this.#entries.get(key)
     if (entry === undefined) return undefined
-    if (entry.expiresAt > Date.now()) return structuredClone(entry.payload)
-    this.#remove(key)
-    return undefined
+    if (entry.expiresAt <= Date.now()) {
+      this.#remove(key)
+      return undefined
+    }
+    const payload = structuredClone(entry.payload)
+    // What may be spent again looks unspent to oidc-provider, which asks nobody before it refuses.
+    if (model === 'RefreshToken' && this.#mayBeReused(entry)) delete payload.consumed
+    return payload
+  }
+
+  #mayBeReused({ firstSpentAt }: Entry): boolean {
+    return firstSpentAt !== undefined && Date.now() < firstSpentAt + this.#reuseToleratedMs
   }
 
   #consume(model: string, id: string): void {
-    const payload = this.#entries.get(`${model}:${id}`)?.payload
-    if (payload === undefined) return
+    const entry = this.#entries.get(`${model}:${id}`)
+    if (entry === undefined) return
+    const { payload } = entry
     // oidc-provider looks first and consumes later; between the two another request may have spent the
     // token. Reuse ends the whole grant (RFC 9700 §4.14.2).
-    if (payload.consumed !== undefined) {
+    if (payload.consumed !== undefined && !(model === 'RefreshToken' && this.#mayBeReused(entry))) {
       if (payload.grantId !== undefined) this.#revokeGrant(payload.grantId)
       throw this.#events.refuseReuse()
     }
-    payload.consumed = Math.floor(Date.now() / 1000)
+    entry.firstSpentAt ??= Date.now()
+    payload.consumed = Math.floor(entry.firstSpentAt / 1000)
   }
 
   #remove(key: string): void {

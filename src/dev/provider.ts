@@ -10,6 +10,7 @@ import {
   clientMetadata,
   type DevelopmentClient,
   providerConfiguration,
+  type RefreshRotation,
 } from './provider-configuration.ts'
 import { ProviderStore } from './provider-store.ts'
 import { type DevelopmentUser, signInPolicy, signInRoutes } from './sign-in.ts'
@@ -34,8 +35,7 @@ export interface DevelopmentProviderOptions extends TokenEndpointHooks {
   readonly resourceScopes?: readonly string[]
   readonly accessTokenLifetimeSeconds?: number
   readonly idTokenLifetimeSeconds?: number
-  /** `strict`: each refresh token is good for one refresh, reuse ends the grant. `none`: it stays the same. */
-  readonly refreshRotation?: 'strict' | 'none'
+  readonly refreshRotation?: RefreshRotation
   /**
    * `per-authorization`: every sign-in has a grant of its own. `per-session`: sign-ins of one browser share a
    * grant, as oidc-provider does by default, so that revoking a token of the older ends the newer too.
@@ -103,6 +103,9 @@ export const DEVELOPMENT_USERS: readonly DevelopmentUser[] = [
 export const DEVELOPMENT_RESOURCE = 'urn:coatcheck:demo-api'
 export const DEVELOPMENT_RESOURCE_SCOPES = ['items:read', 'items:write'] as const
 
+/** Counted from the first use of a refresh token. */
+const REUSE_TOLERATED_SECONDS = 10
+
 export const startDevelopmentProvider = async (
   options: DevelopmentProviderOptions = {},
 ): Promise<DevelopmentProvider> => {
@@ -120,10 +123,13 @@ export const startDevelopmentProvider = async (
   const users = options.users ?? DEVELOPMENT_USERS
   const clients = new Map<string, DevelopmentClient>()
   const revokedGrants: RevokedGrant[] = []
-  const store = new ProviderStore({
-    grantRevoked: (grantId) => revokedGrants.push({ at: Date.now(), grantId }),
-    refuseReuse: () => new oidc.errors.InvalidGrant('refresh token already used'),
-  })
+  const store = new ProviderStore(
+    {
+      grantRevoked: (grantId) => revokedGrants.push({ at: Date.now(), grantId }),
+      refuseReuse: () => new oidc.errors.InvalidGrant('refresh token already used'),
+    },
+    options.refreshRotation === 'tolerant' ? REUSE_TOLERATED_SECONDS : 0,
+  )
   const closing = new AbortController()
   const tokenEndpoint = new TokenEndpoint(options, closing.signal)
 

@@ -2,6 +2,7 @@
 
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { KoaContextWithOIDC, Provider } from 'oidc-provider'
 import { tokenFingerprint } from './token-fingerprint.ts'
@@ -54,6 +55,13 @@ export interface TokenRequestRecord {
   readonly grantId: string | undefined
   /** False as long as the provider's own answer has not been handed to the connection. */
   readonly delivered: boolean
+  /** What the request came on; the same object for all requests of one connection. */
+  readonly connection: CallerConnection
+}
+
+export interface CallerConnection {
+  /** In milliseconds since the epoch; undefined while it is open. A caller that is killed closes it at once. */
+  readonly closedAt: number | undefined
 }
 
 /** Long enough for every test and soak run; older entries fall off. */
@@ -63,6 +71,7 @@ const FORM_BYTES_MAX = 56 * 1024
 
 export class TokenEndpoint {
   readonly #records: Mutable<TokenRequestRecord>[] = []
+  readonly #connections = new WeakMap<Socket, CallerConnection>()
   readonly #hooks: TokenEndpointHooks
   readonly #closed: AbortSignal
   #faultBefore: TokenRequestFate = 'continue'
@@ -86,7 +95,7 @@ export class TokenEndpoint {
   readonly middleware: Parameters<Provider['use']>[0] = async (ctx, next) => {
     if (ctx.path !== '/token' || ctx.method !== 'POST') return next()
     const request = await readTokenRequest(ctx.req)
-    const record = this.#open(request)
+    const record = this.#open(request, this.#connectionOf(ctx.req.socket))
 
     const fateOfRequest = await this.#settle(
       this.#faultBefore,
@@ -110,7 +119,18 @@ export class TokenEndpoint {
     record.delivered = true
   }
 
-  #open(request: TokenRequest): Mutable<TokenRequestRecord> {
+  #connectionOf(socket: Socket): CallerConnection {
+    const known = this.#connections.get(socket)
+    if (known !== undefined) return known
+    const connection: Mutable<CallerConnection> = { closedAt: undefined }
+    socket.once('close', () => {
+      connection.closedAt = Date.now()
+    })
+    this.#connections.set(socket, connection)
+    return connection
+  }
+
+  #open(request: TokenRequest, connection: CallerConnection): Mutable<TokenRequestRecord> {
     const refreshToken = request.body.get('refresh_token')
     const record: Mutable<TokenRequestRecord> = {
       at: Date.now(),
@@ -123,6 +143,7 @@ export class TokenEndpoint {
       consumed: false,
       grantId: undefined,
       delivered: false,
+      connection,
     }
     this.#records.push(record)
     if (this.#records.length > RECORDS_MAX) this.#records.shift()

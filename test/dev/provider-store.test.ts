@@ -40,6 +40,26 @@ describe('a refresh token', () => {
     expect(revoked).toEqual(['g'])
   })
 
+  test('may be spent again for as long as reuse is tolerated, counted from the first use', async () => {
+    vi.useFakeTimers()
+    const tolerant = new ProviderStore(
+      { grantRevoked: (grantId) => revoked.push(grantId), refuseReuse: () => reuse },
+      10,
+    )
+    const tokens = tolerant.adapter('RefreshToken')
+    await tokens.upsert('r', { grantId: 'g' }, 60)
+    await tokens.consume('r')
+    vi.advanceTimersByTime(6_000)
+    expect(await tokens.find('r')).not.toHaveProperty('consumed')
+    await tokens.consume('r')
+    vi.advanceTimersByTime(3_999)
+    await tokens.consume('r')
+    vi.advanceTimersByTime(1)
+    expect(await tokens.find('r')).toHaveProperty('consumed')
+    await expect(tokens.consume('r')).rejects.toBe(reuse)
+    expect(await tokens.find('r')).toBeUndefined()
+  })
+
   test('dies with its grant, and with the grants of its user', async () => {
     await write('Grant', 'other', { accountId: 'bob' })
     await write('RefreshToken', 'r3', { grantId: 'other' })

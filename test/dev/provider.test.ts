@@ -1,6 +1,6 @@
 /** The development provider, driven as a relying party and a browser without scripts would. */
 
-import { createServer } from 'node:http'
+import { Agent, createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose'
 import * as client from 'openid-client'
@@ -334,6 +334,20 @@ describe('refreshing', () => {
     expect(provider.revokedGrants()).toHaveLength(1)
   })
 
+  test('tolerant: a token that is used again at once is refreshed again, and both answers are good', async () => {
+    const provider = await start({ refreshRotation: 'tolerant' })
+    const config = await relyingParty(provider)
+    const { tokens } = await signIn(config)
+    const refresh = async (token = '') =>
+      (await client.refreshTokenGrant(config, token)).refresh_token
+    const lost = await refresh(tokens.refresh_token)
+    const second = await refresh(tokens.refresh_token)
+    expect(new Set([tokens.refresh_token, lost, second]).size).toBe(3)
+    expect(await refresh(second)).toBeDefined()
+    expect(await refresh(lost)).toBeDefined()
+    expect(provider.revokedGrants()).toEqual([])
+  })
+
   test('none: the refresh token stays the same and good', async () => {
     const provider = await start({ refreshRotation: 'none' })
     const config = await relyingParty(provider)
@@ -515,6 +529,26 @@ describe('faults', () => {
       'answered 200',
     ])
     expect(provider.tokenRequests().every(({ delivered }) => delivered)).toBe(true)
+  })
+
+  test('the log knows which requests shared a connection, and when their caller was gone', async () => {
+    const { provider } = await signedIn()
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    const post = () =>
+      new Promise<void>((resolve, reject) => {
+        request(`${provider.issuer}/token`, { method: 'POST', agent }, (response) =>
+          response.resume().once('end', resolve),
+        )
+          .once('error', reject)
+          .end()
+      })
+    await post()
+    await post()
+    const [, first, second] = provider.tokenRequests()
+    expect(second?.connection).toBe(first?.connection)
+    expect(first?.connection.closedAt).toBeUndefined()
+    agent.destroy()
+    await expect.poll(() => first?.connection.closedAt).toBeGreaterThanOrEqual(first?.at ?? 0)
   })
 
   test('a hanging request ends with the provider, which closes at once', async () => {
