@@ -1,4 +1,4 @@
-/** `coatcheck demo`: a provider, an API, the app and the gateway in one process, to try it all in a browser. */
+/** `coatcheck demo`: a provider, an API, the app and the gateway, or several behind a balancer, to try in a browser. */
 
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
@@ -10,59 +10,123 @@ import {
   DEVELOPMENT_RESOURCE,
   DEVELOPMENT_RESOURCE_SCOPES,
   type DevelopmentProvider,
+  type DevelopmentProviderOptions,
   startDevelopmentProvider,
 } from '../dev/provider.ts'
 import { startListener } from '../edges/http/listener.ts'
 import { createLogger } from '../edges/telemetry/logger.ts'
 import { createGateway } from '../gateway.ts'
-import { HELP_OPTION, parseArguments } from './arguments.ts'
+import { HELP_OPTION, parseArguments, shown, UsageError, type Values } from './arguments.ts'
+import { FleetError } from './demo-fleet.ts'
+import { startReplicas } from './demo-replicas.ts'
 import { type Command, EXIT, type Io } from './io.ts'
+import { findRedis, redisMissing } from './redis-program.ts'
 
 const HOST = '127.0.0.1'
 const CLIENT_ID = 'coatcheck-demo'
 const [READ_SCOPE, WRITE_SCOPE] = DEVELOPMENT_RESOURCE_SCOPES
 
-const HELP = `Usage: coatcheck demo
+const REPLICAS_MAX = 4
+
+const HELP = `Usage: coatcheck demo [--replicas NUMBER]
 
 Runs the gateway on http://localhost:3000 with a development identity provider (3100), a demo API (4000) and a
 small app, and the operations listener (9090). Ports that are taken are replaced by the next free ones. Sessions
 live in memory, access tokens for 20 seconds. Accounts: alice / alice and bob / bob. Ctrl-C ends all of it.
 
+With replicas, as many gateway processes share a Redis of their own behind a small balancer on the same URL, and
+tokens live for 2 seconds. The page gets buttons that kill a replica (SIGKILL), restart it and stop Redis for 3
+seconds, and counts calls, answers and lost sessions. Needs redis-server or valkey-server in PATH.
+
 COATCHECK_LOGGING_LEVEL=info shows the log; no other setting is read.
 
 Options:
-  -h, --help  prints this`
+  --replicas NUMBER  gateway processes, 2 to ${REPLICAS_MAX}; 1, the default, is one without Redis
+  -h, --help         prints this`
 
 const APP_DIRECTORY = fileURLToPath(new URL('../../demo-spa/dist', import.meta.url))
 
-interface Ports {
+const OPTIONS = { ...HELP_OPTION, replicas: { type: 'string' } } as const
+
+export interface Ports {
   readonly gateway: number
   readonly provider: number
   readonly api: number
   readonly operations: number
 }
 
-interface Closable {
+export interface Closable {
   close(): Promise<void>
 }
 
+/** What runs before the gateway does, and which settings lead there. */
+export interface Surroundings {
+  readonly host: string
+  readonly ports: Ports
+  readonly publicUrl: string
+  readonly env: Readonly<Record<string, string>>
+  readonly refreshes: () => number
+}
+
+/** Adds to `running` what must be closed again; resolves, when the page can be opened, with lines about what runs. */
+export type StartGateway = (
+  surroundings: Surroundings,
+  io: Io,
+  running: Closable[],
+) => Promise<readonly string[]>
+
 export const demo: Command = async (argv, io) => {
-  if (parseArguments('demo', argv, HELP_OPTION).has('help')) {
+  const values = parseArguments('demo', argv, OPTIONS)
+  if (values.has('help')) {
     io.out(HELP)
     return EXIT.ok
   }
-  const missing = missingPart()
+  const replicas = replicasIn(values)
+  const redisProgram = findRedis(io.env.PATH)
+  const missing =
+    missingPart() ?? (replicas > 1 && redisProgram === undefined ? redisMissing() : undefined)
   if (missing !== undefined) {
     io.err(missing)
     return EXIT.unavailable
   }
-  const stopSignal = io.stopSignal()
+  return replicas > 1 && redisProgram !== undefined
+    ? run(io, FLEET_TOKENS, startReplicas(replicas, redisProgram))
+    : run(io, {}, startOne)
+}
+
+const replicasIn = (values: Values): number => {
+  const given = values.get('replicas') ?? '1'
+  const replicas = Number(given)
+  if (
+    typeof given !== 'string' ||
+    !/^[0-9]$/.test(given) ||
+    replicas < 1 ||
+    replicas > REPLICAS_MAX
+  )
+    throw new UsageError(
+      `--replicas takes a number from 1 to ${REPLICAS_MAX}, not "${shown(String(given))}"`,
+      'demo',
+    )
+  return replicas
+}
+
+/** Short, so that refreshes meet every kill; and a token may come twice, because a killed holder cannot tell. */
+const FLEET_TOKENS = { accessTokenLifetimeSeconds: 2, refreshRotation: 'tolerant' } as const
+
+const run = async (
+  io: Io,
+  tokens: Pick<DevelopmentProviderOptions, 'accessTokenLifetimeSeconds' | 'refreshRotation'>,
+  startGateway: StartGateway,
+): Promise<number> => {
+  const stopped = Promise.race([io.stopSignal(), hangUp()])
   const ports = await pickPorts(io)
   const publicUrl = `http://localhost:${ports.gateway}`
   const clientSecret = randomBytes(32).toString('base64url')
+  let refreshes = 0
   const running: Closable[] = []
   try {
     const provider = await startDevelopmentProvider({
+      ...tokens,
       host: HOST,
       port: ports.provider,
       clients: [
@@ -75,6 +139,10 @@ export const demo: Command = async (argv, io) => {
           resource: true,
         },
       ],
+      afterTokenRequest: async ({ grantType }, { status }) => {
+        if (grantType === 'refresh_token' && status === 200) refreshes += 1
+        return 'continue'
+      },
     })
     running.push(provider)
     const api = await startDemoApi({
@@ -88,18 +156,32 @@ export const demo: Command = async (argv, io) => {
     })
     running.push(api)
     const env = settings({ io, ports, publicUrl, clientSecret, provider, api })
-    running.push(await startGateway(env, io.cwd))
+    const surroundings = { host: HOST, ports, publicUrl, env, refreshes: () => refreshes }
+    const about = await startGateway(surroundings, io, running)
 
     io.out(`Coatcheck demo: open ${publicUrl} and sign in as alice / alice or bob / bob`)
     io.out(`  identity provider  ${provider.issuer}`)
     io.out(`  API                ${api.origin}`)
-    io.out(`  operations         http://${HOST}:${ports.operations}/metrics`)
-    await stopSignal
+    for (const line of about) io.out(`  ${line}`)
+    await stopped
     return EXIT.ok
+  } catch (thrown) {
+    if (!(thrown instanceof FleetError)) throw thrown
+    io.err(`coatcheck: ${thrown.message}`)
+    return EXIT.unavailable
   } finally {
     // The gateway goes first: it may still have a token to revoke at the provider.
     for (const part of running.reverse()) await part.close()
   }
+}
+
+/** The terminal was closed. Without a listener the process would end at once, and its replicas would not. */
+const hangUp = (): Promise<void> =>
+  new Promise((resolve) => process.once('SIGHUP', () => resolve()))
+
+const startOne: StartGateway = async ({ ports, env }, io, running) => {
+  running.push(await serveHere(env, io.cwd))
+  return [`operations         http://${HOST}:${ports.operations}/metrics`]
 }
 
 /** What this installation lacks for the demo, in words that help. */
@@ -154,7 +236,7 @@ const settings = (parts: {
   COATCHECK_LOGGING_LEVEL: parts.io.env.COATCHECK_LOGGING_LEVEL ?? 'error',
 })
 
-const startGateway = async (env: Record<string, string>, cwd: string): Promise<Closable> => {
+const serveHere = async (env: Readonly<Record<string, string>>, cwd: string): Promise<Closable> => {
   const { config } = loadConfig({ env, cwd, profile: 'demo' })
   const gateway = createGateway(config, { logger: createLogger({ level: config.logging.level }) })
   const { listener, upgrade, operations, onError } = gateway

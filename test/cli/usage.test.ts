@@ -41,6 +41,13 @@ test.each([
   [['check', '--help=yes'], /--help takes no value/],
   [['check', 'a\u001b[2Jb'], /check takes no argument "a\?\[2Jb"/],
   [['serve', '--', 'x'], /serve takes no argument "x"/],
+  [
+    ['demo', '--replicas', '0'],
+    /--replicas takes a number from 1 to 4, not "0"\nTry: .* demo --help$/,
+  ],
+  [['demo', '--replicas', '5'], /--replicas takes a number from 1 to 4, not "5"/],
+  [['demo', '--replicas', 'two\u001b'], /--replicas takes a number from 1 to 4, not "two\?"/],
+  [['demo', '--replicas'], /--replicas needs a value/],
 ])('%j is refused with 64', async (args, message) => {
   const { code, stdout, stderr } = await runCoatcheck(args)
   expect({ code, stdout }).toEqual({ code: 64, stdout: '' })
