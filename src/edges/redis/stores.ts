@@ -18,6 +18,7 @@ import { createReassertion } from './reassertion.ts'
 import { createRedisRefreshLease } from './refresh-lease.ts'
 import { createRedisSessionDirectory } from './session-directory.ts'
 import { createRedisSessionStore } from './session-store.ts'
+import { createSettling } from './settling.ts'
 import { createWrites } from './writes.ts'
 
 export interface RedisStores {
@@ -50,12 +51,14 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
     connection,
     confirming && { connection: confirming, replicas: confirm, commandTimeout },
   )
+  const settling = createSettling(connection)
   const reassertion = createReassertion({ connection, journal, clock, emit })
   return {
     sessions: createRedisSessionStore({
       connection,
       writes,
       journal,
+      settling,
       clock,
       endedUntold: (digest, reason) =>
         emit({ type: 'session_ended', session: sessionLabel(digest), reason }),
@@ -64,7 +67,7 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
     changes: { areTold: () => false, subscribe: () => () => {} },
     directory: createRedisSessionDirectory({ connection, writes, journal, clock }),
     once: createRedisOneTimeStore(connection),
-    lease: createRedisRefreshLease(connection),
+    lease: createRedisRefreshLease(connection, settling),
     health: {
       ping: async () => {
         await connection.runOnMasters((master) => master.ping())
