@@ -15,6 +15,7 @@ export const TEST_SECRET = 'correct-horse-battery-staple-0001'
 export const createTestVault = (lifetimes = { idle: seconds(1800), absolute: seconds(28_800) }) => {
   const clock = createFakeClock()
   const events: GatewayEvent[] = []
+  const revoked: string[] = []
   const emit = (event: GatewayEvent) => void events.push(event)
   const ring = { current: createKeyRing([TEST_SECRET]) }
   const stores = createMemoryStores({ clock, sessionsMax: 1000 })
@@ -30,11 +31,11 @@ export const createTestVault = (lifetimes = { idle: seconds(1800), absolute: sec
       clock,
       lifetimes,
       emit,
-      revoke: () => {},
+      revoke: (refreshToken) => void revoked.push(refreshToken),
       home: undefined,
     })
   }
-  return { clock, events, emit, ring, stores, records, vaultOn, vault: vaultOn() }
+  return { clock, revoked, events, emit, ring, stores, records, vaultOn, vault: vaultOn() }
 }
 
 export const tokenSet = (

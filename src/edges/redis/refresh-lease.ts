@@ -1,16 +1,11 @@
 /** The refresh lease in Redis. All times run by the server's clock, so no two gateways' clocks are compared. */
 
-import {
-  type LeaseAnswer,
-  type LeaseRequest,
-  REWRITE_PAUSE_MAX_MS,
-  type RefreshLease,
-} from '../../credential/refresh-lease.ts'
+import type { LeaseAnswer, LeaseRequest, RefreshLease } from '../../credential/refresh-lease.ts'
 import type { SessionDigest } from '../../session/session.ts'
 import { type Milliseconds, milliseconds } from '../../time.ts'
-import { RECONNECT_MAX_MS } from './client.ts'
 import type { RedisConnection } from './connection.ts'
 import { unreadableAnswer } from './failure.ts'
+import type { Settling } from './settling.ts'
 import { READ_STORED_LUA } from './stored-form.ts'
 
 // An attempt is `<generation> <owner> <attemptId> <1 when an earlier one was never resolved, else 0>`. Its time to
@@ -62,13 +57,10 @@ if (held or tried) and ARGV[3] then redis.call('SET', KEYS[4], 'unavailable', 'P
 return 1
 `
 
-/**
- * Nobody takes a lease for so long after a reconnect or failover: holders put theirs back first, and results that
- * the store was not there for are written, so that no refresh token which has been spent is spent again.
- */
-const SETTLING_MS = REWRITE_PAUSE_MAX_MS + RECONNECT_MAX_MS
-
-export const createRedisRefreshLease = (connection: RedisConnection): RefreshLease => {
+export const createRedisRefreshLease = (
+  connection: RedisConnection,
+  settling: Settling,
+): RefreshLease => {
   const { keys } = connection
   const take = connection.script('cc_take', 5, TAKE)
   const renew = connection.script('cc_renew', 4, RENEW)
@@ -84,23 +76,15 @@ export const createRedisRefreshLease = (connection: RedisConnection): RefreshLea
     await letGo([lease, attempt, window, outcome], [owner, spent, ...retryAfter.map(wholeMs)])
   }
 
-  let isKnown = false
-  let settledAtMs = 0
-  connection.onMasters(() => {
-    // With the first connection nobody lost anything that they had.
-    if (isKnown) settledAtMs = performance.now() + SETTLING_MS
-    isKnown = true
-  })
-  const isSettling = () => performance.now() < settledAtMs
-
   return {
     take: async (digest, request) => {
-      if (isSettling()) return { kind: 'busy' }
+      // Holders put theirs back first, so that no refresh token which has been spent is spent again.
+      if (settling.isUnderWay()) return { kind: 'busy' }
       const { record, lease, attempt, window, outcome } = keys.session(digest)
       const all = [record, lease, attempt, window, outcome]
       const answer = leaseAnswer(await take(all, argumentsOf(request)))
-      connection.lookForMasters()
-      if (answer.kind !== 'taken' || !isSettling()) return answer
+      // It may have been taken at a master that was promoted meanwhile.
+      if (answer.kind !== 'taken' || !settling.isUnderWay()) return answer
       await release(digest, request.owner, 'no', [])
       return { kind: 'busy' }
     },

@@ -15,8 +15,9 @@ import {
 } from '../../session/session-store.ts'
 import { type Clock, type EpochMs, epochMs } from '../../time.ts'
 import type { RedisConnection } from './connection.ts'
-import { notConfirmed, unreadableAnswer } from './failure.ts'
+import { notConfirmed, storeUnavailable, unreadableAnswer } from './failure.ts'
 import type { Journal, JournalEntry } from './journal.ts'
+import type { Settling } from './settling.ts'
 import { BURY_LUA, READ_STORED_LUA, readStored, writeRecord } from './stored-form.ts'
 import type { Writes } from './writes.ts'
 
@@ -91,13 +92,14 @@ export interface RedisSessionStoreOptions {
   readonly connection: RedisConnection
   readonly writes: Writes
   readonly journal: Journal
+  readonly settling: Settling
   readonly clock: Clock
   /** A session was ended by a call that was told it had failed. */
   readonly endedUntold: (digest: SessionDigest, reason: EndReason) => void
 }
 
 export const createRedisSessionStore = (options: RedisSessionStoreOptions): SessionStore => {
-  const { connection, writes, journal, clock, endedUntold } = options
+  const { connection, writes, journal, settling, clock, endedUntold } = options
   const { keys } = connection
   const create = writes.script('cc_create', 2, CREATE)
   const touch = connection.script('cc_touch', 2, TOUCH)
@@ -116,6 +118,12 @@ export const createRedisSessionStore = (options: RedisSessionStoreOptions): Sess
     const stored = readStored(value)
     if (stored === undefined) throw unreadableAnswer('record')
     return stored.kind === 'live' ? { ...stored, lastActivityAt: activityFrom(idle) } : stored
+  }
+
+  /** A record that is missing while others may still be writing theirs again is not known to be absent. */
+  const whereSettled = <T>(answer: T): T => {
+    if (settling.isUnderWay()) throw storeUnavailable('settling')
+    return answer
   }
 
   /**
@@ -162,12 +170,13 @@ export const createRedisSessionStore = (options: RedisSessionStoreOptions): Sess
     load: async (digest) => {
       const state = await read(digest)
       const known = journal.find(keys.record(digest))
-      if (known === undefined) return state
-      if (known.stage === 'record' && state.kind === 'ended') journal.forget(known.name)
-      if (!isBehind(state, known)) return state
-      if (!journal.isDoubted(known)) journal.doubt()
-      await journal.restore(known)
-      return read(digest)
+      if (known?.stage === 'record' && state.kind === 'ended') journal.forget(known.name)
+      if (known !== undefined && isBehind(state, known)) {
+        if (!journal.isDoubted(known)) journal.doubt()
+        await journal.restore(known)
+        return read(digest)
+      }
+      return state.kind === 'absent' ? whereSettled(state) : state
     },
 
     touch: async (digest, lastActivityAt) => {
@@ -186,6 +195,7 @@ export const createRedisSessionStore = (options: RedisSessionStoreOptions): Sess
       const sentIn = journal.epoch()
       const { answer, isConfirmed } = await replace.send(all, sent)
       const word = oneOf(['replaced', 'repeated', 'moved', 'ended', 'absent'], answer)
+      if (word === 'absent') return whereSettled(word)
       if (word !== 'replaced' && word !== 'repeated') return word
       journal.keep(
         {

@@ -19,6 +19,7 @@ import { createRedisRefreshLease } from './refresh-lease.ts'
 import { createRedisSessionChanges } from './session-changes.ts'
 import { createRedisSessionDirectory } from './session-directory.ts'
 import { createRedisSessionStore } from './session-store.ts'
+import { createSettling } from './settling.ts'
 import { createWrites } from './writes.ts'
 
 export interface RedisStores {
@@ -52,12 +53,14 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
     confirming && { connection: confirming, replicas: confirm, commandTimeout },
   )
   const changes = createRedisSessionChanges(connection, notice)
+  const settling = createSettling(connection)
   const reassertion = createReassertion({ connection, journal, clock, emit })
   return {
     sessions: createRedisSessionStore({
       connection,
       writes,
       journal,
+      settling,
       clock,
       endedUntold: (digest, reason) =>
         emit({ type: 'session_ended', session: sessionLabel(digest), reason }),
@@ -65,7 +68,7 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
     changes,
     directory: createRedisSessionDirectory({ connection, writes, journal, clock }),
     once: createRedisOneTimeStore(connection),
-    lease: createRedisRefreshLease(connection),
+    lease: createRedisRefreshLease(connection, settling),
     health: {
       ping: async () => {
         await connection.runOnMasters((master) => master.ping())

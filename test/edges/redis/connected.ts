@@ -101,7 +101,9 @@ export const refusal = async (call: Promise<unknown>): Promise<GatewayError> => 
 
 export const works = async ({ sessions, health }: RedisStores): Promise<true> => {
   await health.ping()
-  expect(await sessions.load(newDigest())).toEqual({ kind: 'absent' })
+  const digest = newDigest()
+  expect(await sessions.create(digest, oneHourRecord(), systemClock.now())).toBe('created')
+  expect((await sessions.load(digest)).kind).toBe('live')
   return true
 }
 

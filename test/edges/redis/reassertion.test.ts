@@ -17,7 +17,14 @@ import {
   newRecord,
 } from '../../contract/session-store.contract.ts'
 import { waitFor } from '../../support/wait.ts'
-import { type ConnectedStores, connect, connectPlainly, oneHourRecord, start } from './connected.ts'
+import {
+  type ConnectedStores,
+  connect,
+  connectPlainly,
+  oneHourRecord,
+  refusal,
+  start,
+} from './connected.ts'
 
 const keys = createKeyNames('test0001')
 const PATIENT = { commandTimeout: milliseconds(5_000) }
@@ -133,7 +140,10 @@ describe('a sign-in that was lost', () => {
     await others.close()
     await admin.flushall()
     await reconnect(stores)
-    expect(await stores.sessions.load(digest)).toEqual({ kind: 'absent' })
+    // At first it is not known: others might have it.
+    expect(await refusal(stores.sessions.load(digest))).toMatchObject({ reason: 'settling' })
+    const state = await waitFor('it is known', () => stores.sessions.load(digest))
+    expect(state).toEqual({ kind: 'absent' })
   })
 
   it('stays away once its time is over', async () => {
@@ -152,6 +162,34 @@ describe('a sign-in that was lost', () => {
       stores.events.some((event) => event.type === 'store_reasserted' && event.written === 2),
     )
     expect(await admin.dbsize()).toBe(0)
+  })
+})
+
+describe('what another process has still to write again', () => {
+  const rewound = async () => {
+    const set = await setUp()
+    const { digest, record } = await set.begin(set.others)
+    await set.admin.flushall()
+    // Only this one is connected again.
+    await set.others.close()
+    await set.admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    await waitFor('the store answers', () => set.stores.health.ping().then(() => true))
+    return { ...set, digest, record }
+  }
+
+  it('is not read as absent', async () => {
+    const { stores, digest } = await rewound()
+    expect(await refusal(stores.sessions.load(digest))).toMatchObject({
+      code: 'store_unavailable',
+      reason: 'settling',
+    })
+  })
+
+  it('does not make a refresh of it void', async () => {
+    const { stores, digest, record, next } = await rewound()
+    const replace = () => stores.sessions.replace(digest, 0, newAttemptId(), next(record))
+    expect(await refusal(replace())).toMatchObject({ reason: 'settling' })
+    expect(await waitFor('it is known', replace)).toBe('absent')
   })
 })
 

@@ -319,6 +319,44 @@ test('a store that is behind is down, not right: no older generation is adopted'
   expect(ended()).toEqual([])
 })
 
+test('a store that was behind when it was asked, and has caught up since, is asked again', async () => {
+  const { machine, stores, later, clock, calls } = await setUp()
+  const open = await later(EXPIRED_MS)
+  const { take } = stores.lease
+  let asked = 0
+  Object.assign(stores.lease, {
+    take: (...request: Parameters<typeof take>) => {
+      asked += 1
+      return asked === 1 ? Promise.resolve({ kind: 'moved' }) : take(...request)
+    },
+  })
+  const flight = machine.freshen(open)
+  await clock.advance(milliseconds(500))
+  expect(usable(await flight).tokens.accessToken).toBe('access-1')
+  expect(calls).toHaveLength(1)
+})
+
+test('a renewal says what is left of the time after which the attempt is given up', async () => {
+  const { machine, stores, later, clock, answers, granted } = await setUp()
+  const open = await later(EXPIRED_MS)
+  const { renew } = stores.lease
+  const left: number[] = []
+  Object.assign(stores.lease, {
+    renew: (...[digest, request]: Parameters<typeof renew>) => {
+      left.push(request.giveUpTime)
+      return renew(digest, request)
+    },
+  })
+  answers(async (request) => {
+    await clock.sleep(milliseconds(2_100))
+    return granted(request)
+  })
+  const flight = machine.freshen(open)
+  for (let step = 0; step < 5; step += 1) await clock.advance(milliseconds(500))
+  await flight
+  expect(left).toEqual([6_500, 6_000, 5_500, 5_000])
+})
+
 test('a holder that dies mid-call is waited for, then the old refresh token is spent once', async () => {
   const { stores, machine, later, clock, calls, answers, open: first } = await setUp()
   const open = await later(DUE_MS)

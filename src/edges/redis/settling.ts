@@ -1,0 +1,31 @@
+/**
+ * The moment after a reconnect or failover in which other processes may still be writing again what the store lost:
+ * what is missing then is not known to be absent, and who holds a lease may be about to put it back.
+ */
+
+import { REWRITE_PAUSE_MAX_MS } from '../../credential/refresh-lease.ts'
+import { RECONNECT_MAX_MS } from './client.ts'
+import type { RedisConnection } from './connection.ts'
+
+export interface Settling {
+  isUnderWay(): boolean
+}
+
+/** All are connected again by then, and results that the store was not there for have been offered to it. */
+const SETTLING_MS = REWRITE_PAUSE_MAX_MS + RECONNECT_MAX_MS
+
+export const createSettling = (connection: RedisConnection): Settling => {
+  let isFirst = true
+  let settledAtMs = 0
+  connection.onMasters(() => {
+    // Before its first connection a process has heard of no outage: there may have been none.
+    if (!isFirst) settledAtMs = performance.now() + SETTLING_MS
+    isFirst = false
+  })
+  return {
+    isUnderWay: () => {
+      connection.lookForMasters()
+      return performance.now() < settledAtMs
+    },
+  }
+}
