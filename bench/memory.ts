@@ -1,7 +1,7 @@
 /**
- * What sessions cost in Redis and in the gateway, bytes each and the price of finding one, from a thousand to a
- * million. Starts a Redis of its own on loopback (about 3 GB at a million), fills it through the session vault and
- * reads sessions back by cookie, as a request does.
+ * What sessions cost: bytes each in Redis, and the price of finding one, from a thousand to a million. Starts a Redis
+ * of its own on loopback (some 3 GB at a million), fills it through the session vault and reads sessions back by
+ * their cookie, as a request does.
  *
  *   npm run bench -- memory [--records 1000000]
  */

@@ -16,13 +16,13 @@ const nameOf = (file: string) => file.replace(/\.ts$/, '')
 const purposeOf = (file: string): string => {
   const text = readFileSync(new URL(file, import.meta.url), 'utf8')
   const comment = /^\/\*\*(.*?)\*\//s.exec(text)?.[1] ?? ''
-  return /^.*?[.:](?=\s|$)/s.exec(comment.replace(/\s*\n\s*\*?\s*/g, ' ').trim())?.[0] ?? ''
+  return /^.*?\.(?=\s|$)/s.exec(comment.replace(/\s*\n\s*\*?\s*/g, ' ').trim())?.[0] ?? ''
 }
 
 const [name, ...options] = process.argv.slice(2)
 const chosen = files.find((file) => nameOf(file) === name)
 if (chosen === undefined) {
-  console.log('npm run bench -- NAME [OPTIONS]     each takes --help\n')
+  console.log('npm run bench -- NAME [OPTIONS]     (options stand at the top of bench/NAME.ts)\n')
   for (const file of files) console.log(`  ${nameOf(file).padEnd(16)}${purposeOf(file)}`)
   process.exitCode = name === undefined || name === '--help' ? 0 : 64
 } else {

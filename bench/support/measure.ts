@@ -1,7 +1,7 @@
 /** What benchmarks measure with and print: processor time and memory of processes, percentiles, tables, progress. */
 
 import { readFileSync } from 'node:fs'
-import { cpus, totalmem } from 'node:os'
+import { cpus, loadavg, totalmem } from 'node:os'
 
 /** Linux counts the processor time of a process in hundredths of a second, whatever the kernel's own tick. */
 const TICK_MS = 10
@@ -74,10 +74,10 @@ export const printTable = (
   for (const row of rows) console.log(`  ${line(row)}`)
 }
 
-/** A figure means nothing without the machine it came from. */
+/** A figure means nothing without the machine it came from, and what else ran there. */
 export const printMachine = (): void =>
   console.log(
-    `${new Date().toISOString().slice(0, 10)}, Node ${process.versions.node}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
+    `${new Date().toISOString().slice(0, 10)}, Node ${process.versions.node}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown processor'}, ${Math.round(totalmem() / 2 ** 30)} GiB, load before ${rounded(loadavg()[0] ?? Number.NaN)}`,
   )
 
 /** Runs so many at once until all numbers below `count` have had their turn. */
