@@ -123,12 +123,13 @@ const tableOf = (reports: readonly Report[]): string => {
 const lossesOf = (reports: readonly Report[]): string =>
   reports
     .flatMap(({ scene, losses }) =>
-      losses.map(({ session, reason, killedAt }) => {
+      losses.map(({ session, reason, killedAt, presentedAfterMs }) => {
         const excuse =
           killedAt === undefined
             ? 'no kill excuses it'
             : `the provider had spent its token for the process killed at ${new Date(killedAt).toISOString()}`
-        return `lost in ${scene.name}: ${session}, ${reason ?? 'no reason in any log'}; ${excuse}`
+        const times = presentedAfterMs.map((ms) => `${(ms / 1000).toFixed(1)} s`).join(', ')
+        return `lost in ${scene.name}: ${session}, ${reason ?? 'no reason in any log'}; ${excuse}, and saw that token at ${times}`
       }),
     )
     .join('\n')

@@ -36,24 +36,27 @@ export interface Tally {
 }
 
 export interface Load {
+  /** Since the beginning, or since the last `forget`. */
   tally(): Tally
+  /** Counts begin anew. */
+  forget(): void
   /** Waits for the calls under way. */
-  stop(): Promise<Tally>
+  stop(): Promise<void>
 }
 
+/** The sessions begin one by one over `rampMs`, so that they do not walk in step. */
 export const startLoad = (
   replicas: Replicas,
   sessions: readonly LoadedSession[],
-  pauseMs: number,
+  { pauseMs, rampMs }: { readonly pauseMs: number; readonly rampMs: number },
 ): Load => {
   const balanced = balance(replicas)
   const stopping = new AbortController()
+  const pause = (milliseconds: number) =>
+    sleep(milliseconds, undefined, { signal: stopping.signal }).catch(() => {})
   const stalls = monitorEventLoopDelay({ resolution: 20 })
   stalls.enable()
-  const tally = {
-    ...{ requests: 0, good: 0, unavailable: 0, unauthorized: 0, cut: 0, rude: 0, slowestMs: 0 },
-    other: {} as Record<string, number>,
-  }
+  let tally = emptyTally()
 
   const count = (session: LoadedSession, answer: ApiAnswer, startedAt: number) => {
     const { status, code = '', headers } = answer
@@ -73,9 +76,8 @@ export const startLoad = (
     }
   }
 
-  const use = async (session: LoadedSession) => {
-    // Spread over the pause, so that the sessions do not walk in step.
-    await sleep(Math.random() * pauseMs, undefined, { signal: stopping.signal }).catch(() => {})
+  const use = async (session: LoadedSession, index: number) => {
+    await pause((rampMs * index) / sessions.length)
     while (!stopping.signal.aborted && session.signedOut === undefined) {
       const startedAt = Date.now()
       const startedMs = performance.now()
@@ -87,26 +89,35 @@ export const startLoad = (
         },
       )
       tally.slowestMs = Math.max(tally.slowestMs, performance.now() - startedMs)
-      await sleep(pauseMs, undefined, { signal: stopping.signal }).catch(() => {})
+      await pause(pauseMs)
     }
   }
   const users = sessions.map(use)
 
-  const snapshot = (): Tally => ({
-    ...tally,
-    other: { ...tally.other },
-    stalledMs: stalls.max / 1e6,
-  })
   return {
-    tally: snapshot,
+    tally: () => ({ ...tally, other: { ...tally.other }, stalledMs: stalls.max / 1e6 }),
+    forget: () => {
+      tally = emptyTally()
+      stalls.reset()
+    },
     stop: async () => {
       stopping.abort()
       await Promise.all(users)
       stalls.disable()
-      return snapshot()
     },
   }
 }
+
+const emptyTally = () => ({
+  requests: 0,
+  good: 0,
+  unavailable: 0,
+  unauthorized: 0,
+  other: {} as Record<string, number>,
+  cut: 0,
+  rude: 0,
+  slowestMs: 0,
+})
 
 /** Round robin. Where nobody listens nothing was sent, so the next replica is asked; a cut call stays cut. */
 const balance = (replicas: Replicas): ((cookie: string) => Promise<ApiAnswer>) => {

@@ -22,6 +22,8 @@ export interface Stage {
   readonly kills: KilledAt[]
   /** Every process that was started, killed ones included. */
   readonly processes: GatewayProcess[]
+  /** Waits until each session has worked since that instant, or is over; how many did neither in time. */
+  settledSince(at: number): Promise<number>
 }
 
 export interface Scene {
@@ -45,10 +47,10 @@ const PROBE_EVERY_MS_MIN = 2_500
 
 const someRefused = ({ tally }: Findings): boolean => tally.unavailable > 0
 
-/** Each replica in turn, each at least once, until the time is over. */
+/** Each replica in turn, each at least once, until the time is over; the next when all work again. */
 const killInTurn =
   (durationMs: number): Scene['act'] =>
-  async ({ replicas, kills, processes }, tell) => {
+  async ({ replicas, kills, processes, settledSince }, tell) => {
     const untilMs = performance.now() + durationMs
     let turn = 0
     while (turn < replicas.gateways.length || performance.now() < untilMs) {
@@ -60,7 +62,7 @@ const killInTurn =
       await replicas.start(index)
       processes.push(...replicas.gateways.slice(index, index + 1))
       tell(`replica ${index + 1} is back`)
-      await sleep(REPLICA_DOWN_MS)
+      await settledSince(Date.now())
       turn += 1
     }
   }

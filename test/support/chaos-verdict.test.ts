@@ -8,6 +8,7 @@ import {
   killThatLost,
   type LoggedRequest,
   type Loss,
+  presentationsOfLast,
   type Terms,
 } from './chaos-verdict.ts'
 
@@ -33,6 +34,13 @@ const reuse = spent({
 
 test('a token spent for a process that was killed excuses the loss of its session', () => {
   expect(killThatLost('g', [spent(), reuse], [1_000, KILLED_AT])).toBe(KILLED_AT)
+})
+
+test('the log shows when the last token came: spent, and presented again', () => {
+  const log = [spent(), spent({ refreshTokenFingerprint: 'of another' }), reuse]
+  expect(presentationsOfLast('g', [spent(), reuse])).toEqual([0, 7_020])
+  expect(presentationsOfLast('g', log)).toEqual([0])
+  expect(presentationsOfLast('unknown', log)).toEqual([])
 })
 
 describe('nothing excuses a loss', () => {
@@ -69,13 +77,13 @@ describe('nothing excuses a loss', () => {
 describe('a promise is broken', () => {
   const tally = (change: Partial<Tally> = {}): Tally => ({
     ...{ requests: 100, good: 90, unavailable: 9, unauthorized: 1, other: {}, cut: 2, rude: 0 },
-    slowestMs: 3_010,
+    slowestMs: 3_020,
     stalledMs: 10,
     ...change,
   })
   const loss: Loss = {
     ...{ session: 'abc', code: 'session_ended', reason: 'refresh_lost' },
-    killedAt: KILLED_AT,
+    ...{ killedAt: KILLED_AT, presentedAfterMs: [0, 7_020] },
   }
   const findings = (change: Partial<Findings> = {}): Findings => ({
     ...{ tally: tally(), kills: 2, sessionsBefore: 10, losses: [loss], stuck: 0 },
@@ -98,7 +106,7 @@ describe('a promise is broken', () => {
     ['any other answer', { tally: tally({ other: { '500 internal': 1 } }) }, {}, /500 internal/],
     ['a 503 that says not when', { tally: tally({ rude: 1 }) }, {}, /Retry-After/],
     ['a cut call without a kill', { kills: 0 }, { felt: () => true }, /2 calls cut/],
-    ['a slow answer', { tally: tally({ slowestMs: 3_011 }) }, {}, /3011 ms/],
+    ['a slow answer', { tally: tally({ slowestMs: 3_021 }) }, {}, /3021 ms/],
     ['a crowd at the provider', { providerCallsMeanwhile: 21 }, {}, /called 21 times/],
     ['a session that works no more', { stuck: 1 }, {}, /1 sessions/],
     ['a loss that no kill explains', { losses: [{ ...loss, killedAt: undefined }] }, {}, /abc/],

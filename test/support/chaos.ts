@@ -4,9 +4,15 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type LoadedSession, startLoad, type Tally } from './chaos-load.ts'
+import { type Load, type LoadedSession, startLoad, type Tally } from './chaos-load.ts'
 import type { Scene, Scenery, Stage } from './chaos-scenes.ts'
-import { brokenPromises, type Findings, killThatLost, type Loss } from './chaos-verdict.ts'
+import {
+  brokenPromises,
+  type Findings,
+  killThatLost,
+  type Loss,
+  presentationsOfLast,
+} from './chaos-verdict.ts'
 import { startSentinels } from './redis-deployments.ts'
 import { type Replicas, startReplicas } from './replicas.ts'
 import { answerUnexpired } from './upstream-api.ts'
@@ -27,6 +33,7 @@ export interface ChaosOptions {
 
 interface PreparedStage extends Stage {
   readonly sessions: readonly LoadedSession[]
+  readonly load: Load
   close(): Promise<void>
 }
 
@@ -34,8 +41,6 @@ interface PreparedStage extends Stage {
 const TOKEN_LIFE_MS = 2_500
 /** The breaker may leave a provider alone for 30 s before it tries again. */
 const RECOVERY_MS_MAX = 45_000
-/** Every session has called by then. */
-const WARM_UP_MS = 500
 const PROGRESS_EVERY_MS = 5_000
 
 export const runChaos = async (
@@ -49,7 +54,7 @@ export const runChaos = async (
       if (current?.scenery !== scene.scenery) {
         await current?.stage.close()
         current = undefined
-        current = { scenery: scene.scenery, stage: await prepare(scene.scenery, options.sessions) }
+        current = { scenery: scene.scenery, stage: await prepare(scene.scenery, options) }
       }
       reports.push(await play(scene, current.stage, options))
     }
@@ -59,13 +64,18 @@ export const runChaos = async (
   return reports
 }
 
-const prepare = async (scenery: Scenery, sessionCount: number): Promise<PreparedStage> => {
+const prepare = async (
+  scenery: Scenery,
+  { sessions: sessionCount, pauseMs }: ChaosOptions,
+): Promise<PreparedStage> => {
   const deployment = scenery.store === 'sentinels' ? await startSentinels() : undefined
   const replicas = await startReplicas({
     refreshRotation: scenery.rotation,
     ...(deployment && { env: { COATCHECK_REDIS_URL: deployment.url } }),
   })
+  let load: Load | undefined
   const close = async () => {
+    await load?.stop()
     await replicas.close()
     await deployment?.close()
   }
@@ -73,7 +83,13 @@ const prepare = async (scenery: Scenery, sessionCount: number): Promise<Prepared
   try {
     const sessions: LoadedSession[] = []
     while (sessions.length < sessionCount) sessions.push(await signIn(replicas))
-    return { replicas, deployment, kills: [], processes: [...replicas.gateways], sessions, close }
+    load = startLoad(replicas, sessions, { pauseMs, rampMs: TOKEN_LIFE_MS })
+    await sleep(TOKEN_LIFE_MS)
+    return {
+      ...{ replicas, deployment, sessions, load, close },
+      ...{ kills: [], processes: [...replicas.gateways] },
+      settledSince: (at) => settledSince(sessions, at),
+    }
   } catch (error) {
     await close()
     throw error
@@ -103,15 +119,15 @@ const eventsIn = (
 const play = async (
   scene: Scene,
   stage: PreparedStage,
-  { pauseMs, onProgress = () => {} }: ChaosOptions,
+  { onProgress = () => {} }: ChaosOptions,
 ): Promise<Report> => {
-  const { replicas, kills } = stage
+  const { replicas, kills, load } = stage
   const sessions = stage.sessions.filter(({ signedOut }) => signedOut === undefined)
   const killsBefore = kills.length
   const callsOfProvider = () => replicas.provider.tokenRequests().length
-  const callsAtFirst = callsOfProvider()
 
-  const load = startLoad(replicas, sessions, pauseMs)
+  load.forget()
+  const callsBefore = callsOfProvider()
   const tell = (event: string) => onProgress(scene, event, load.tally())
   const telling = setInterval(() => {
     tell('…')
@@ -119,36 +135,31 @@ const play = async (
     replicas.api.forgetRequests()
   }, PROGRESS_EVERY_MS)
   try {
-    tell(`${sessions.length} sessions begin to work`)
-    await sleep(WARM_UP_MS)
-    const callsBefore = callsOfProvider()
+    tell(`${sessions.length} sessions are at work`)
     await scene.act(stage, tell)
     const callsAfter = callsOfProvider()
     const mendedAt = Date.now()
-    await settledSince(sessions, mendedAt)
+    await stage.settledSince(mendedAt)
     const recoveredAfterMs = Date.now() - mendedAt
     tell('every session has worked again, or is over')
     await sleep(TOKEN_LIFE_MS)
-    const stuck = await settledSince(sessions, mendedAt + TOKEN_LIFE_MS)
-    const tally = await load.stop()
+    const stuck = await stage.settledSince(mendedAt + TOKEN_LIFE_MS)
     const findings: Findings = {
-      tally,
+      tally: load.tally(),
       kills: kills.length - killsBefore,
       sessionsBefore: sessions.length,
       losses: lossesOf(stage, sessions),
       stuck,
       recoveredAfterMs,
-      providerCalls: callsOfProvider() - callsAtFirst,
+      providerCalls: callsOfProvider() - callsBefore,
       providerCallsMeanwhile: callsAfter - callsBefore,
     }
     return { scene, ...findings, broken: brokenPromises(findings, scene.terms) }
   } finally {
     clearInterval(telling)
-    await load.stop()
   }
 }
 
-/** Waits until each session has worked since, or is over; how many did neither in time. */
 const settledSince = async (sessions: readonly LoadedSession[], since: number): Promise<number> => {
   const unsettled = () =>
     sessions.filter(({ goodAt, signedOut }) => goodAt < since && signedOut === undefined).length
@@ -169,6 +180,7 @@ const lossesOf = (stage: PreparedStage, sessions: readonly LoadedSession[]): rea
       code: signedOut.code,
       reason: end === undefined ? undefined : String(end.reason),
       killedAt: killThatLost(grantId, log, stage.kills),
+      presentedAfterMs: presentationsOfLast(grantId, log),
     }
   })
 }
