@@ -208,6 +208,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     limit: createSessionLimit({
       roster,
       vault,
+      clock,
       max: session.maxPerUser,
       beyondMax: session.beyondMax,
     }),
