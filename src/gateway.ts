@@ -232,6 +232,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     limit: createSessionLimit({
       roster,
       vault,
+      clock,
       max: session.maxPerUser,
       beyondMax: session.beyondMax,
     }),

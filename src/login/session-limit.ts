@@ -4,6 +4,7 @@ import type { ListedSession, Roster } from '../session/roster.ts'
 import type { SessionDigest } from '../session/session.ts'
 import { subjectIndex } from '../session/session-index.ts'
 import type { OpenSession, Vault } from '../session/vault.ts'
+import type { Clock, EpochMs } from '../time.ts'
 
 /**
  * Asked once the new session is written, so that of two sign-ins at once each sees the other. `former` is the session
@@ -17,11 +18,13 @@ export type SessionLimit = (
 export const createSessionLimit = ({
   roster,
   vault,
+  clock,
   max,
   beyondMax,
 }: {
   readonly roster: Roster
   readonly vault: Vault
+  readonly clock: Clock
   /** Undefined: no limit. */
   readonly max: number | undefined
   readonly beyondMax: 'evict-oldest' | 'deny'
@@ -35,7 +38,7 @@ export const createSessionLimit = ({
       for (const listed of page.sessions) found.set(listed.digest, listed)
       cursor = page.next
     } while (cursor !== undefined)
-    return [...found.values()].toSorted(byAge)
+    return [...found.values()].toSorted(byAge(clock.now()))
   }
 
   return async (open, former) => {
@@ -53,7 +56,13 @@ export const createSessionLimit = ({
   }
 }
 
-/** Oldest first, and in one order for everybody, so that two sign-ins at once agree on which of them is too many. */
-const byAge = (one: ListedSession, other: ListedSession): number =>
-  (one.metadata?.createdAt ?? 0) - (other.metadata?.createdAt ?? 0) ||
-  (one.digest < other.digest ? -1 : 1)
+/**
+ * Oldest first, and in one order for everybody, so that two sign-ins at once agree on which of them is too many. A
+ * time that is still to come (a clock went back) says nothing of an age: such sessions go before who is just here.
+ */
+const byAge = (now: EpochMs) => {
+  const age = ({ metadata }: ListedSession): number =>
+    metadata === undefined || metadata.createdAt > now ? 0 : metadata.createdAt
+  return (one: ListedSession, other: ListedSession): number =>
+    age(one) - age(other) || (one.digest < other.digest ? -1 : 1)
+}

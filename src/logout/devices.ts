@@ -26,6 +26,8 @@ export interface Devices {
 
 /** More than a page can show. */
 const DEVICES_MAX = 100
+/** What one look costs the store has a limit too, whatever a user has piled up. */
+const LOOKED_AT_MAX = 1_000
 
 export const createDevices = ({
   roster,
@@ -47,8 +49,8 @@ export const createDevices = ({
   return {
     list: async (open) => {
       const devices = new Map<DeviceHandle, Device>()
-      for await (const { digest, metadata, lastActivityAt } of sessionsOf(open)) {
-        if (metadata === undefined) continue
+      const add = ({ digest, metadata, lastActivityAt }: ListedSession) => {
+        if (metadata === undefined) return
         const { device, address, createdAt } = metadata
         const handle = deviceHandle(digest)
         devices.set(handle, {
@@ -59,12 +61,19 @@ export const createDevices = ({
           lastSeenAt: lastActivityAt ?? createdAt,
           current: digest === open.ticket.digest,
         })
-        if (devices.size >= DEVICES_MAX) break
       }
-      return [...devices.values()].toSorted(
-        (one, other) =>
-          Number(other.current) - Number(one.current) || other.lastSeenAt - one.lastSeenAt,
-      )
+      const current = await roster.find(open.ticket.digest)
+      if (current !== undefined) add(current)
+      for await (const session of sessionsOf(open)) {
+        add(session)
+        if (devices.size >= LOOKED_AT_MAX) break
+      }
+      return [...devices.values()]
+        .toSorted(
+          (one, other) =>
+            Number(other.current) - Number(one.current) || other.lastSeenAt - one.lastSeenAt,
+        )
+        .slice(0, DEVICES_MAX)
     },
 
     end: async (open, handle) => {

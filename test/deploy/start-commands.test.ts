@@ -67,12 +67,12 @@ it('a program embeds the package with what docs/embedding.md shows', async () =>
     },
   })
   try {
-    const answer = await waitFor('the embedded gateway answers', () =>
-      fetch(`http://localhost:${port}/bff/session`, { headers: { 'x-csrf': '1' } }).catch(
-        () => undefined,
-      ),
+    const answer = await waitFor(
+      'the embedded gateway answers',
+      () => fetch(`http://localhost:${port}/bff/session`, { headers: { 'x-csrf': '1' } }),
+      { timeoutMs: 30_000 },
     )
-    expect(await answer?.json()).toMatchObject({ authenticated: false })
+    expect(await answer.json()).toMatchObject({ authenticated: false })
     expect(await endBySigterm(child, 30_000)).toEqual({ code: 0, signal: null })
   } finally {
     await child.kill()

@@ -103,7 +103,8 @@ describe('RFC 9112 §6.1 framing', () => {
       'Connection: close\r\nContent-Length: 2\r\nContent_Length: 99\r\nTransfer_Encoding: chunked\r\n',
       'hi',
     )
-    expect(head).not.toMatch(/99|transfer/i)
+    // Ports and request ids may well have a 99 in them.
+    expect(head).not.toMatch(/content[^-]length|: 99\r\n|transfer/i)
     expect(head).toMatch(/content-length: 2\r\n/i)
   })
 })
