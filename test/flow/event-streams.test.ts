@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startListener } from '../../src/edges/http/listener.ts'
 import { navigation, rawRequest, SAME_ORIGIN_FETCH } from '../hostile/raw-request.ts'
+import { signInAtOnce } from '../hostile/sign-in-steps.ts'
 import type { Browser } from '../support/browser.ts'
 import { sessionCookie } from '../support/cookies.ts'
 import {
@@ -13,8 +14,9 @@ import {
   type EventStreamRequest,
   openEventStream,
 } from '../support/event-source.ts'
+import { FakeProvider } from '../support/fake-provider.ts'
 import { waitFor } from '../support/wait.ts'
-import { startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
+import { CLIENT_ID, startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
 
 const ADMIN_TOKEN = 'an-admin-token-of-more-than-32-characters'
 
@@ -277,3 +279,84 @@ describe('who gets no stream', () => {
     expect([answer.status, answer.json().code]).toEqual([400, 'request_invalid'])
   })
 })
+
+describe.concurrent('by time', () => {
+  it('the page is told ahead of the idle end, and the open stream does not put it off', async ({
+    onTestFinished,
+  }) => {
+    const own = await startWholeGateway({
+      env: { COATCHECK_SESSION_IDLE: '5s', COATCHECK_SESSION_ABSOLUTE: '1h' },
+    })
+    onTestFinished(() => own.close())
+    const browser = await own.signedIn()
+    const stream = await open(browser, { port: own.port })
+    const expiring = await stream.next('expiring', 8_000)
+    expect(expiring.data).toEqual({ reason: 'idle', expiresIn: expect.toBeOneOf([0, 1]) })
+    const ended = await stream.next('ended')
+    expect(ended.data).toEqual({ reason: 'idle' })
+    expect(ended.at).toBeGreaterThan(expiring.at)
+    await stream.ended()
+    expect(own.log.filter(({ event }) => event === 'session_ended')).toEqual([
+      expect.objectContaining({ reason: 'idle' }),
+    ])
+  })
+
+  it('an end that a call has put off is taken back', async ({ onTestFinished }) => {
+    const own = await startWholeGateway({
+      env: { COATCHECK_SESSION_IDLE: '10s', COATCHECK_SESSION_ABSOLUTE: '1h' },
+    })
+    onTestFinished(() => own.close())
+    const browser = await own.signedIn()
+    const stream = await open(browser, { port: own.port })
+    await stream.next('expiring', 12_000)
+    expect((await browser.fetch('/api/items')).status).toBe(200)
+    const putOff = await waitFor('it is taken back', () =>
+      stream.events.filter(({ event }) => event === 'session').at(1),
+    )
+    expect(putOff.data.idleExpiresIn).toBeGreaterThan(5)
+    expect(stream.hasEnded()).toBe(false)
+    stream.close()
+  })
+
+  it('the page is told ahead of the absolute end', async ({ onTestFinished }) => {
+    const own = await startWholeGateway({
+      env: { COATCHECK_SESSION_IDLE: '5s', COATCHECK_SESSION_ABSOLUTE: '5s' },
+    })
+    onTestFinished(() => own.close())
+    const stream = await open(await own.signedIn(), { port: own.port })
+    expect((await stream.next('expiring', 8_000)).data).toMatchObject({ reason: 'absolute' })
+    expect((await stream.next('ended')).data).toEqual({ reason: 'absolute' })
+  })
+})
+
+it('a refresh that brings other claims is told with the whole user, and one that brings none is not', async () => {
+  const provider = await FakeProvider.start({ clientId: CLIENT_ID, expiresInSeconds: 1 })
+  const own = await startWholeGateway({
+    env: { COATCHECK_ISSUER: provider.issuer, COATCHECK_RESOURCE: undefined },
+  })
+  try {
+    provider.lieInIdTokens({ claims: { name: 'Alice' } })
+    const browser = own.browser()
+    await signInAtOnce(own, browser)
+    const stream = await open(browser, { port: own.port })
+    const refresh = async () => {
+      await sleep(1_050)
+      expect((await browser.fetch('/api/items')).status).toBe(200)
+    }
+    await refresh()
+    provider.lieInIdTokens({ claims: { name: 'Alice Liddell' } })
+    await refresh()
+    const { data } = await stream.next('claims')
+    expect(data.user).toEqual(((await browser.fetch('/bff/session')).json() as Session).user)
+    expect(data.user).toMatchObject({ name: 'Alice Liddell' })
+    expect(stream.events.map(({ event }) => event)).toEqual(['session', 'claims'])
+    stream.close()
+  } finally {
+    await own.close()
+    await provider.close()
+  }
+})
+
+interface Session {
+  readonly user: object
+}

@@ -34,8 +34,8 @@ export interface Replicas {
   readonly api: UpstreamApi
   readonly gateways: readonly GatewayProcess[]
   start(index: number): Promise<void>
-  /** `Cookie` header of a new session of alice, by default in a browser of its own. */
-  signIn(browser?: Browser): Promise<string>
+  /** `Cookie` header of a new session, by default of alice in a browser of its own. */
+  signIn(browser?: Browser, login?: string): Promise<string>
   call(replica: number, cookie: string, path?: string, method?: string): Promise<ApiAnswer>
   /** Refresh requests that the provider has seen so far. */
   refreshes(): ReturnType<DevelopmentProvider['tokenRequests']>
@@ -95,8 +95,8 @@ export const startReplicas = async (
     api,
     gateways,
     start,
-    signIn: async (browser = createBrowser()) => {
-      await signIn(browser, publicUrl)
+    signIn: async (browser = createBrowser(), login = 'alice') => {
+      await signIn(browser, publicUrl, { login })
       const cookie = sessionCookie(browser)
       if (cookie === undefined) throw new Error('sign-in set no session cookie')
       return `${cookie.name}=${cookie.value}`

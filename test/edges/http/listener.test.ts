@@ -437,6 +437,32 @@ describe('drain', () => {
     expect(client.received()).toMatch(/one [\s\S]*two\r\n0\r\n\r\n$/)
   })
 
+  it('whoever answers without end is told when nobody new comes any more, and not before', async () => {
+    const order: string[] = []
+    let end = () => {}
+    const { server, port } = await start((req, res) => {
+      if (req.url === '/stream') {
+        res.write('begun')
+        end = () => res.end()
+      } else res.end('ok')
+    })
+    const client = await rawClient(port, get('/stream'))
+    await client.receives('begun')
+    const drained = server.drain({
+      delayMs: 200,
+      deadlineMs: 10_000,
+      onClosed: () => {
+        order.push('closed')
+        end()
+      },
+    })
+    const early = await rawClient(port, get('/x'))
+    await early.receives('ok')
+    expect(order).toEqual([])
+    await within(2_000, 'drained', drained)
+    expect(order).toEqual(['closed'])
+  })
+
   it('a kept-alive connection that is idle is closed', async () => {
     const { server, port } = await start()
     const client = await rawClient(port, get('/x'))
