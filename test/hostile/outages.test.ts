@@ -91,6 +91,13 @@ describe('ASVS 16.5.3 the store is gone', () => {
   const ask = (target: string, lines: readonly string[], method = 'GET') =>
     rawRequest(whole.port, { method, target, lines: [cookieLine(browser), ...lines] })
 
+  /** What memory had is served until the silence of the store is noticed, within a second. */
+  const notServedFromMemory = () =>
+    waitFor(
+      'memory serves no longer',
+      async () => (await ask('/bff/session', SAME_ORIGIN_FETCH)).status === 503,
+    )
+
   const expectAllUnavailable = async () => {
     const calls = provider.requestsTo('token').length
     whole.api.forgetRequests()
@@ -125,6 +132,7 @@ describe('ASVS 16.5.3 the store is gone', () => {
     await start()
     redis.pause()
     try {
+      await notServedFromMemory()
       await expectAllUnavailable()
       // Who carries nothing needs no store.
       const visitor = { target: '/bff/session', lines: SAME_ORIGIN_FETCH }

@@ -132,7 +132,10 @@ export const makeSample = async (): Promise<FormatSample> => {
     const kept: FormatSample['hint'][] = []
     const flow = createLogout({
       provider: { knownFacts: () => ({ endSession: true }) } as unknown as Provider,
-      vault: { end: async () => true } as unknown as Vault,
+      vault: {
+        read: async () => ({ kind: 'absent' }),
+        end: async () => true,
+      } as unknown as Vault,
       once: {
         put: async (name, sealed) =>
           void kept.push({ name, sealed: Buffer.from(sealed).toString('base64') }),

@@ -41,7 +41,7 @@ beforeEach(async () => {
     guard: () => {},
     admission: { admit: () => {}, countFailure: () => {} },
     sessions: {
-      carries: () => true,
+      presented: () => ({ kind: 'value', value: 'seal' }),
       read: async () => ({ kind: 'live', open: session, ringId: 0 }),
     },
     renewal: { renewed: async () => ['renewed=1; Secure'] },
@@ -49,6 +49,7 @@ beforeEach(async () => {
     clock,
     random: () => 0,
     lifetimes: LIFETIMES,
+    outside: (requestId) => [['x-request-id', requestId]],
     observeStreams: (open) => {
       openCount = open
     },

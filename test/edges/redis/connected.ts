@@ -107,5 +107,9 @@ export const works = async ({ sessions, health }: RedisStores): Promise<true> =>
   return true
 }
 
+/** All keys but those of trackers, which live for a moment. */
+export const ownKeys = async (client: Redis): Promise<readonly string[]> =>
+  (await client.keys('*')).filter((key) => !key.includes(':probe-')).toSorted()
+
 export const oneHourRecord = (generation = 0) =>
   newRecord(epochMs(systemClock.now() + HOUR_MS), generation)
