@@ -44,7 +44,10 @@ export interface Replicas {
 
 export const startReplicas = async (
   options: DevelopmentProviderOptions & {
-    readonly env?: Readonly<Record<string, string>>
+    /** The same for both, or by index. */
+    readonly env?:
+      | Readonly<Record<string, string>>
+      | ((index: number) => Readonly<Record<string, string>>)
     /** The provider tells the second replica when it signs somebody out. */
     readonly backchannelLogout?: boolean
   } = {},
@@ -78,7 +81,7 @@ export const startReplicas = async (
         COATCHECK_OPERATIONS_LISTEN: `127.0.0.1:${await freePort()}`,
         COATCHECK_REDIS_URL: redis.url,
         COATCHECK_DRAIN_DELAY: '0s',
-        ...env,
+        ...(typeof env === 'function' ? env(index) : env),
       },
       { port },
     )
