@@ -27,7 +27,7 @@ interface Followed {
 }
 
 export const createRedisSessionChanges = (
-  connection: RedisConnection,
+  connection: Pick<RedisConnection, 'keys' | 'masters' | 'onMasters'>,
   notice: (notice: string, detail: string) => void,
 ): RedisSessionChanges => {
   const { keys } = connection
@@ -144,7 +144,6 @@ export const createRedisSessionChanges = (
       clearInterval(beat)
       unsubscribe()
       for (const [master, entry] of followed) leave(master, entry)
-      doubt()
     },
   }
 }

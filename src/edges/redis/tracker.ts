@@ -39,9 +39,9 @@ export const openTracker = (master: Redis, options: TrackerOptions): Tracker => 
   const { keys } = options
   const { connectTimeout = 0, commandTimeout = 0 } = master.options
   const subscriber = openSubscriber(master)
-  const heardKey = keys.probe(randomBytes(12).toString('base64url'))
-  const heard = Promise.withResolvers<void>()
-  let state: 'opening' | 'probing' | 'tracking' | 'closed' = 'opening'
+  const probe = keys.probe(randomBytes(12).toString('base64url'))
+  let isProbeHeard = false
+  let state: 'opening' | 'tracking' | 'closed' = 'opening'
   /** When the PING was sent whose answer came last. */
   let provenAtMs = 0
 
@@ -55,44 +55,44 @@ export const openTracker = (master: Redis, options: TrackerOptions): Tracker => 
     end()
     options.onLost(failure)
   }
-  const deadline = setTimeout(
-    () => lose(state === 'probing' ? new OtherServer() : new Error('Command timed out')),
-    connectTimeout + commandTimeout,
-  ).unref()
+  const deadline = setTimeout(() => lose(silence()), connectTimeout + commandTimeout).unref()
 
   const isAlive = () => {
     if (state !== 'tracking') return false
     if (performance.now() - provenAtMs < PROOF_MS) return true
-    lose(new Error('Command timed out'))
+    lose(silence())
     return false
   }
 
-  /** The server answers in order: with the PONG, every change before the PING has come. */
-  const prove = async (): Promise<boolean> => {
+  /** The server answers in order: with the PONG, every change has come that was made before the PING. */
+  const pong = async (): Promise<number> => {
     const sentAtMs = performance.now()
     await subscriber.ping()
-    // An answer that comes too late ends a silence in which nothing was proven.
-    if (!isAlive() && state !== 'probing') return false
+    return sentAtMs
+  }
+
+  const proven = (sentAtMs: number) => {
     provenAtMs = sentAtMs
-    return true
+    if (isAlive()) options.onAlive()
   }
 
   const setUp = async () => {
-    // A replica takes no writes, so two connections that do, of which one hears the other, lead to one server. A node
-    // of a Cluster refuses keys of others; its address is its own.
-    await write(subscriber, keys.probe(randomBytes(12).toString('base64url')))
+    // A replica takes no writes. So two connections that do, of which one hears what the other writes, lead to one
+    // server. A node of a Cluster takes its own keys alone; its address is its own too.
+    await write(subscriber, `${probe}-own`)
     const id = await subscriber.client('ID')
     await subscriber.call(
       ...(['CLIENT', 'TRACKING', 'ON', 'REDIRECT', String(id)] as const),
       ...(['BCAST', 'PREFIX', keys.watched] as const),
     )
     await subscriber.subscribe(CHANNEL)
-    state = 'probing'
-    if (await write(master, heardKey)) await heard.promise
-    if (!(await prove())) return
-    clearTimeout(deadline)
+    const isWritten = await write(master, probe)
+    const sentAtMs = await pong()
+    if (isWritten && !isProbeHeard) throw new OtherServer()
+    if (state === 'closed') return
     state = 'tracking'
-    if (isAlive()) options.onAlive()
+    clearTimeout(deadline)
+    proven(sentAtMs)
   }
 
   subscriber.on('ready', () => void setUp().catch(lose))
@@ -102,7 +102,7 @@ export const openTracker = (master: Redis, options: TrackerOptions): Tracker => 
     if (state === 'closed') return
     if (!Array.isArray(changed)) return options.onFlushed()
     for (const key of changed.map(String)) {
-      if (key === heardKey) heard.resolve()
+      if (key === probe) isProbeHeard = true
       else options.onChanged(key)
     }
   })
@@ -110,14 +110,15 @@ export const openTracker = (master: Redis, options: TrackerOptions): Tracker => 
   return {
     isAlive,
     beat: () => {
-      if (!isAlive()) return
-      prove().then((isProven) => isProven && options.onAlive(), lose)
+      if (isAlive()) pong().then(proven, lose)
     },
     close: () => {
       if (state !== 'closed') end()
     },
   }
 }
+
+const silence = (): Error => new Error('Command timed out')
 
 /** False where the key lies on another node of a Cluster. */
 const write = async (client: Redis, key: string): Promise<boolean> => {
