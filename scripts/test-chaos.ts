@@ -102,7 +102,10 @@ const tableOf = (reports: readonly Report[]): string => {
     ['401', ({ tally }) => tally.unauthorized],
     ['other', ({ tally }) => otherAnswers(tally)],
     ['cut', ({ tally }) => tally.cut],
-    ['slowest ms', ({ tally }) => Math.round(tally.slowestMs)],
+    [
+      'slowest ms (its status)',
+      ({ tally }) => `${Math.round(tally.slowestMs)} (${tally.slowestStatus})`,
+    ],
     ['stall ms', ({ tally }) => Math.round(tally.stalledMs)],
     ['kills', ({ kills }) => kills],
     ['provider calls', ({ providerCalls }) => providerCalls],

@@ -31,6 +31,8 @@ export interface Tally {
   /** 503 without `Retry-After`, or with a cookie. */
   readonly rude: number
   readonly slowestMs: number
+  /** What the slowest was; 0 where it was cut. */
+  readonly slowestStatus: number
   /** How long this process itself was kept waiting at worst: a machine that is too busy, and no fault of a gateway. */
   readonly stalledMs: number
 }
@@ -82,13 +84,21 @@ export const startLoad = (
       const startedAt = Date.now()
       const startedMs = performance.now()
       tally.requests += 1
-      await balanced(session.cookie).then(
-        (answer) => count(session, answer, startedAt),
+      const status = await balanced(session.cookie).then(
+        (answer) => {
+          count(session, answer, startedAt)
+          return answer.status
+        },
         () => {
           tally.cut += 1
+          return 0
         },
       )
-      tally.slowestMs = Math.max(tally.slowestMs, performance.now() - startedMs)
+      const tookMs = performance.now() - startedMs
+      if (tookMs > tally.slowestMs) {
+        tally.slowestMs = tookMs
+        tally.slowestStatus = status
+      }
       await pause(pauseMs)
     }
   }
@@ -117,6 +127,7 @@ const emptyTally = () => ({
   cut: 0,
   rude: 0,
   slowestMs: 0,
+  slowestStatus: 0,
 })
 
 /** Round robin. Where nobody listens nothing was sent, so the next replica is asked; a cut call stays cut. */

@@ -78,6 +78,7 @@ describe('a promise is broken', () => {
   const tally = (change: Partial<Tally> = {}): Tally => ({
     ...{ requests: 100, good: 90, unavailable: 9, unauthorized: 1, other: {}, cut: 2, rude: 0 },
     slowestMs: 3_020,
+    slowestStatus: 503,
     stalledMs: 10,
     ...change,
   })

@@ -56,7 +56,7 @@ export const brokenPromises = (findings: Findings, terms: Terms): readonly strin
     [tally.cut === 0 || findings.kills > 0, `${tally.cut} calls cut where nothing was killed`],
     [
       tally.slowestMs - STALLS_PER_CALL * tally.stalledMs <= SLOWEST_MS_MAX,
-      `the slowest answer took ${Math.round(tally.slowestMs)} ms, and the load itself stalled ${Math.round(tally.stalledMs)} ms`,
+      `the slowest answer (${tally.slowestStatus}) took ${Math.round(tally.slowestMs)} ms, and the load itself stalled ${Math.round(tally.stalledMs)} ms`,
     ],
     [
       findings.providerCallsMeanwhile <= callsMax,
