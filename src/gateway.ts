@@ -318,6 +318,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       loginErrors: config.login.errors,
       idle: session.idle,
       sessionSameSite,
+      clearSiteData: clearSiteDataFrom(config.logout.clearSiteData),
       issuer,
       publicOrigin: publicUrl,
       loopback,
@@ -391,6 +392,10 @@ export const providerOf = (
     clock,
     notice,
   })
+
+/** Each type is a quoted string (Clear Site Data §3.1). */
+const clearSiteDataFrom = (types: readonly string[]): string | undefined =>
+  types.includes('none') ? undefined : types.map((type) => `"${type}"`).join(', ')
 
 const perRoute = <T>(routes: readonly Route[], make: (route: Route) => T) => {
   const made = new Map(routes.map((route) => [route, make(route)]))
