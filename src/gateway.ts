@@ -343,6 +343,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       idle: session.idle,
       absolute: session.absolute,
       sessionSameSite,
+      clearSiteData: clearSiteDataFrom(config.logout.clearSiteData),
       issuer,
       publicOrigin: publicUrl,
       loopback,
@@ -432,6 +433,10 @@ export const providerOf = (config: Config, clock: Clock, notice: Notice): Provid
     clock,
     notice,
   })
+
+/** Each type is a quoted string (Clear Site Data §3.1). */
+const clearSiteDataFrom = (types: readonly string[]): string | undefined =>
+  types.includes('none') ? undefined : types.map((type) => `"${type}"`).join(', ')
 
 const perRoute = <T>(routes: readonly Route[], make: (route: Route) => T) => {
   const made = new Map(routes.map((route) => [route, make(route)]))

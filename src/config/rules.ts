@@ -33,6 +33,13 @@ const RULES: readonly Rule[] = [
       ? broken('session.idle', 'must not be longer than session.absolute')
       : [],
 
+  ({ logout }) =>
+    logout?.clearSiteData !== undefined &&
+    logout.clearSiteData.length > 1 &&
+    logout.clearSiteData.includes('none')
+      ? broken('logout.clearSiteData', 'must not have anything beside none')
+      : [],
+
   ({ drain }) =>
     drain?.delay !== undefined && drain.deadline !== undefined && drain.delay >= drain.deadline
       ? broken('drain.delay', 'must be shorter than drain.deadline')
@@ -234,6 +241,11 @@ export const warningsFor = (settings: Settings): readonly string[] => [
   ...(settings.session.sameSite === 'lax'
     ? [
         'session.sameSite is lax: other sites can make the browser send the session cookie with a navigation. Keep strict unless something needs this.',
+      ]
+    : []),
+  ...(settings.logout.clearSiteData.includes('cookies')
+    ? [
+        'logout.clearSiteData has cookies: signing out then clears the cookies of every host under the same registrable domain, the provider’s among them. The gateway clears its own without it.',
       ]
     : []),
   ...(mayLackRefreshToken(settings)

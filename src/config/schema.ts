@@ -383,6 +383,13 @@ export const settingsSchema = group({
       'Where a failed sign-in ends: on a page of the gateway, or at `returnTo` with `error=login_failed` in its query.',
     ),
   }).prefault({}),
+  logout: group({
+    clearSiteData: defaulted(
+      set(choice('none', 'cache', 'cookies', 'storage', 'executionContexts'), { itemsMin: 1 }),
+      ['cache', 'storage'],
+      '`Clear-Site-Data` of the answers that sign a browser out: what it forgets of the app’s origin. `storage` takes local storage, databases and service workers; `none` sends no such header.',
+    ),
+  }).prefault({}),
   session: group({
     idle: optional(
       durationSeconds('1s', '30d'),

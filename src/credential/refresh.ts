@@ -436,10 +436,16 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
           // winner's grant at a provider that does not rotate (observed).
           return await adopt(open)
         case 'ended':
-        case 'absent':
+        case 'absent': {
+          const landing = await adopt(open)
+          // A new sign-in of this browser took its place, and the grant may be its own (docs/decisions/0002). Who waits
+          // here was authenticated before, and goes on with what came back.
+          if (landing.outcome === 'rejected' && landing.reason === 'replaced_at_login')
+            return { outcome: 'refreshed', open: { ...open, session: next } }
           // The session ended meanwhile. Nothing is resurrected, and what came back is revoked.
           revoke(next.tokens.refreshToken, sessionLabel(open.ticket.digest))
-          return await adopt(open)
+          return landing
+        }
       }
     } catch (thrown) {
       if (thrown instanceof GatewayError && thrown.code === 'store_unavailable') return undefined

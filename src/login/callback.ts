@@ -10,7 +10,7 @@ import type { ClientAddress } from '../guard/admission.ts'
 import type { Provider, SignIn } from '../oidc/provider.ts'
 import type { Revoke } from '../oidc/revocation.ts'
 import type { Sealer } from '../session/seal.ts'
-import type { Claims } from '../session/session.ts'
+import type { Claims, Session } from '../session/session.ts'
 import {
   type CookieNames,
   clearCookie,
@@ -63,10 +63,26 @@ export interface CallbackRequest {
   readonly client: ClientAddress
 }
 
+/** What a provider answers to `prompt=none` instead of asking (OIDC Core §3.1.2.6). */
+const SILENT_REFUSALS = [
+  'login_required',
+  'interaction_required',
+  'consent_required',
+  'account_selection_required',
+] as const
+export type SilentRefusal = (typeof SILENT_REFUSALS)[number]
+
 export type CallbackOutcome =
   | { readonly kind: 'redirect'; readonly location: string; readonly setCookies: readonly string[] }
   /** Ask again from our own page, so that the Strict cookie comes along. */
   | { readonly kind: 'same_site_page' }
+  /** Asked with `prompt=none`, the provider would have to ask the user. A session that was there goes on. */
+  | {
+      readonly kind: 'not_signed_in'
+      readonly needs: SilentRefusal
+      readonly returnTo: string
+      readonly setCookies: readonly string[]
+    }
   | {
       readonly kind: 'failed'
       readonly error: GatewayError
@@ -155,6 +171,14 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     const scope = requestedScope(settings.scope, facts)
     const issuer = issuerVerdict(parameters.iss, transaction, facts)
     if (issuer !== 'ok') return failure(issuer, undefined, transaction, forget)
+    const needs = SILENT_REFUSALS.find((refusal) => refusal === parameters.error)
+    if (needs !== undefined && transaction.asked.silent)
+      return {
+        kind: 'not_signed_in',
+        needs,
+        returnTo: transaction.returnTo,
+        setCookies: forget,
+      }
     // The provider's own words stay out of pages and logs; its code is reduced to a stable word.
     if (parameters.code === undefined)
       return failure(`provider_${knownError(parameters.error)}`, undefined, transaction, forget)
@@ -188,7 +212,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     const { signIn } = exchanged
 
     if (!acrWasMet(transaction, signIn)) {
-      discard(signIn)
+      discard(transaction, signIn)
       return failure('acr_not_met', undefined, transaction, forget)
     }
     const again = await askForConsentOnce(request, transaction, signIn, scope)
@@ -201,7 +225,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
 
     const claims = await gatherClaims(signIn)
     if (!maySignIn(claims, settings.requirements)) {
-      discard(signIn)
+      discard(transaction, signIn)
       return refusal('requirements', request, transaction, forget)
     }
 
@@ -225,8 +249,10 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       if ((await vault.endOvertaken(open)) !== undefined)
         return failure('ended_meanwhile', undefined, transaction, forget)
       // Before the former session ends: who is refused keeps what they had.
-      if ((await limit(open, formerTicket(transaction)?.digest)) === 'refused')
+      if ((await limit(open, formerTicket(transaction)?.digest)) === 'refused') {
+        discard(transaction, signIn)
         return refusal('session_limit', request, transaction, forget)
+      }
       await endFormer(transaction, signIn)
     } catch (thrown) {
       // Nobody holds the new ticket yet: the browser keeps the session it had, and can sign in again.
@@ -302,7 +328,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     }
   }
 
-  /** A store that fails now leaves tokens that nobody holds: revoked, unless the grant may be the former session's too. */
+  /** A store that fails now leaves tokens that nobody holds. */
   async function begin(
     transaction: Transaction,
     signIn: SignIn,
@@ -311,7 +337,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     try {
       return await vault.begin(...session)
     } catch (thrown) {
-      if (transaction.former === undefined) discard(signIn)
+      discard(transaction, signIn)
       throw thrown
     }
   }
@@ -323,7 +349,8 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     signIn: SignIn,
     scope: string,
   ): Promise<{ location: string; setCookies: readonly string[] } | undefined> {
-    if (!asksOffline(scope)) return undefined
+    // Who asked for no page gets none.
+    if (!asksOffline(scope) || transaction.asked.silent) return undefined
     const hasRefreshToken = signIn.tokens.refreshToken !== undefined
     if (transaction.asked.consent) {
       if (hasRefreshToken) consent.verdict = 'helps'
@@ -380,19 +407,43 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     if (seen.kind !== 'live') return
     const { session } = seen.open
     await vault.end(seen.open, 'replaced_at_login')
-    const sid = text(signIn.idTokenClaims.sid)
-    const otherGrant =
-      session.issuer !== transaction.issuer ||
-      session.subject !== signIn.subject ||
-      (sid !== undefined &&
-        session.providerSessionId !== undefined &&
-        sid !== session.providerSessionId)
-    if (otherGrant) revoke(session.tokens.refreshToken, sessionLabel(former.digest))
+    if (!mayShareGrant(session, transaction, signIn))
+      revoke(session.tokens.refreshToken, sessionLabel(former.digest))
   }
 
-  function discard(signIn: SignIn): void {
-    revoke(signIn.tokens.refreshToken, 'none')
+  /**
+   * What a sign-in brought and no session will hold is revoked behind everybody's back, unless that could end the
+   * grant of the session that the browser keeps.
+   */
+  function discard(transaction: Transaction, signIn: SignIn): void {
+    void keepsGrant(transaction, signIn).then((keeps) => {
+      if (!keeps) revoke(signIn.tokens.refreshToken, 'none')
+    })
   }
+
+  async function keepsGrant(transaction: Transaction, signIn: SignIn): Promise<boolean> {
+    const former = formerTicket(transaction)
+    if (former === undefined) return false
+    try {
+      const seen = await vault.read(former)
+      return seen.kind === 'live' && mayShareGrant(seen.open.session, transaction, signIn)
+    } catch {
+      // It cannot be known, and a session that goes on is worth more than a token that nobody holds.
+      return true
+    }
+  }
+}
+
+/** Known to be another grant: another issuer, another subject, another `sid` (docs/decisions/0002). */
+const mayShareGrant = (former: Session, transaction: Transaction, signIn: SignIn): boolean => {
+  const sid = text(signIn.idTokenClaims.sid)
+  return (
+    former.issuer === transaction.issuer &&
+    former.subject === signIn.subject &&
+    (sid === undefined ||
+      former.providerSessionId === undefined ||
+      sid === former.providerSessionId)
+  )
 }
 
 /** A provider may legally return a lower `acr` than asked (RFC 9470 §5): then the answer is not accepted. */

@@ -178,6 +178,7 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
           acrValues: parameters.acr_values,
           maxAgeSeconds: numberOf(parameters.max_age),
           consent: prompt?.split(' ').includes('consent') === true,
+          silent: prompt === 'none',
         },
         signInStartedAt,
         former:

@@ -24,6 +24,8 @@ export interface Asked {
   readonly maxAgeSeconds: number | undefined
   /** `prompt=consent` was sent. */
   readonly consent: boolean
+  /** `prompt=none` was sent: whoever asked wants to hear that the user must be asked, and no page. */
+  readonly silent: boolean
 }
 
 export interface Transaction {

@@ -40,12 +40,12 @@ export interface Logout {
   end(open: OpenSession, returnTo: string): Promise<Redirect>
   /** Once: to the end-session endpoint, or straight to where the user wanted. Forged seals are counted. */
   continue(cookieHeader: string | undefined, countForgery: () => void): Promise<Redirect>
-  /** Where the provider sends the user afterwards: `state` must match before `returnTo` counts. */
+  /** Where the provider sends the user afterwards: `state` must match before `returnTo` counts, and then it is ours. */
   loggedOut(
     cookieHeader: string | undefined,
     state: string | undefined,
     countForgery: () => void,
-  ): Promise<Redirect>
+  ): Promise<Redirect & { readonly isOurs: boolean }>
 }
 
 export interface LogoutDependencies {
@@ -175,10 +175,15 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
 
     loggedOut: async (cookieHeader, state, countForgery) => {
       const pending = await pendingLogout(cookieHeader, countForgery)
-      if (pending === undefined) return { location: DEFAULT_LANDING, setCookies: [] }
-      return state !== undefined && equalInConstantTime(state, pending.state)
-        ? { location: pending.returnTo, setCookies: [clearCookie(names.logout, 'Lax')] }
-        : { location: DEFAULT_LANDING, setCookies: [] }
+      return pending !== undefined &&
+        state !== undefined &&
+        equalInConstantTime(state, pending.state)
+        ? {
+            location: pending.returnTo,
+            setCookies: [clearCookie(names.logout, 'Lax')],
+            isOurs: true,
+          }
+        : { location: DEFAULT_LANDING, setCookies: [], isOurs: false }
     },
   }
 }

@@ -216,9 +216,10 @@ test('who may sign in: the others get a page, no session, and their grant is rev
 test('login.errors redirect: a failed sign-in ends where the app hears of it', async () => {
   whole = await startWholeGateway({ env: { COATCHECK_LOGIN_ERRORS: 'redirect' } })
   const browser = whole.browser()
-  const refused = await browser.navigate(
-    `${whole.url}/bff/login?prompt=none&returnTo=${encodeURIComponent('/app?x=1#top')}`,
+  const page = await browser.navigate(
+    `${whole.url}/bff/login?returnTo=${encodeURIComponent('/app?x=1#top')}`,
   )
+  const refused = await browser.submitForm(page, {}, { formIndex: 1 })
   expect(refused.url).toBe(`${whole.url}/app?x=1&error=login_failed#top`)
 })
 

@@ -219,7 +219,7 @@ describe('a transaction that is not this gateway’s, or no longer', () => {
       nonce: 'n'.repeat(43),
       returnTo: '/private',
       issuer: provider.issuer,
-      asked: { acrValues: undefined, maxAgeSeconds: undefined, consent: false },
+      asked: { acrValues: undefined, maxAgeSeconds: undefined, consent: false, silent: false },
       signInStartedAt: epochMs(Date.now()),
       former: undefined,
       ...change,

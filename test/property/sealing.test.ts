@@ -205,7 +205,7 @@ describe('a transaction', () => {
         nonce: 'n'.repeat(43),
         returnTo,
         issuer: 'https://provider.example/realms/one',
-        asked: { acrValues, maxAgeSeconds: 60, consent: false },
+        asked: { acrValues, maxAgeSeconds: 60, consent: false, silent: false },
         signInStartedAt: epochMs(1_764_000_000_000),
         former: hasFormer ? { id: former.id, key: former.key.toString('base64url') } : undefined,
       }

@@ -81,7 +81,7 @@ export const SAMPLE_TRANSACTION: Transaction = {
   nonce: 'n'.repeat(43),
   returnTo: '/orders?page=2#row-7',
   issuer: SAMPLE_SESSION.issuer,
-  asked: { acrValues: 'urn:example:high', maxAgeSeconds: 300, consent: false },
+  asked: { acrValues: 'urn:example:high', maxAgeSeconds: 300, consent: false, silent: true },
   signInStartedAt: epochMs(1_789_999_990_123),
   former: { id: 'i'.repeat(43), key: 'k'.repeat(43) },
 }

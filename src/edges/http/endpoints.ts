@@ -8,7 +8,7 @@ import type { Admission } from '../../guard/admission.ts'
 import { type SessionReader, type SessionReading, sessionRefusal } from '../../guard/by-session.ts'
 import { isDocumentNavigation, isFromOtherOrigin } from '../../guard/fetch-metadata.ts'
 import type { SameOriginGuard } from '../../guard/same-origin.ts'
-import type { Callback } from '../../login/callback.ts'
+import type { Callback, CallbackOutcome } from '../../login/callback.ts'
 import {
   DEFAULT_RETURN_TO,
   loginUrl,
@@ -64,6 +64,8 @@ export interface EndpointDependencies {
     readonly loginErrors: 'page' | 'redirect'
     readonly idle: Seconds
     readonly sessionSameSite: SameSite
+    /** Undefined: it is not sent. */
+    readonly clearSiteData: string | undefined
     readonly issuer: string
   }
 }
@@ -197,6 +199,8 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
             return seeOther(outcome.location, outcome.setCookies)
           case 'same_site_page':
             return sameSitePage(ownUrl(exchange))
+          case 'not_signed_in':
+            return notSignedIn(exchange, outcome)
           case 'failed':
             return failedLogin(exchange, outcome)
         }
@@ -210,9 +214,11 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
         guarded(exchange)
         const returnTo = await requestedLanding(exchange, request)
         const redirect = await endSession(exchange, returnTo)
-        return isDocumentNavigation(exchange)
-          ? seeOther(redirect.location, redirect.setCookies)
-          : json(200, { redirectTo: redirect.location }, redirect.setCookies)
+        return forgettingSite(
+          isDocumentNavigation(exchange)
+            ? seeOther(redirect.location, redirect.setCookies)
+            : json(200, { redirectTo: redirect.location }, redirect.setCookies),
+        )
       },
 
       GET: async (exchange) => {
@@ -224,7 +230,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
         if (ticket !== undefined && !logout.linkTokenMatches(ticket, query('token') ?? ''))
           throw new GatewayError('csrf_rejected', { reason: 'logout_token_mismatch' })
         const redirect = await endSession(exchange, returnTo)
-        return seeOther(redirect.location, redirect.setCookies)
+        return forgettingSite(seeOther(redirect.location, redirect.setCookies))
       },
     },
 
@@ -246,7 +252,9 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
           query('state'),
           countForgery(exchange),
         )
-        return seeOther(redirect.location, redirect.setCookies)
+        const answer = seeOther(redirect.location, redirect.setCookies)
+        // Any site can send the browser here; only its own sign-out makes it forget.
+        return redirect.isOurs ? forgettingSite(answer) : answer
       },
     },
 
@@ -313,10 +321,17 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
         const { open } = await liveSession(exchange)
         const outcome = await devices.end(open, handle)
         if (outcome === 'unknown') throw new GatewayError('session_not_found')
-        return json(200, { ended: 1 }, outcome === 'ended_current' ? [clearSession()] : [])
+        return outcome === 'ended_current'
+          ? forgettingSite(json(200, { ended: 1 }, [clearSession()]))
+          : json(200, { ended: 1 })
       },
     },
   }
+
+  const forgettingSite = (answer: Reply): Reply =>
+    settings.clearSiteData === undefined
+      ? answer
+      : { ...answer, headers: [...answer.headers, ['clear-site-data', settings.clearSiteData]] }
 
   const clearSession = () => clearCookie(names.session, settings.sessionSameSite)
 
@@ -378,6 +393,22 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
           ? singleValues(new URLSearchParams(await textBody(request)))('returnTo')
           : query('returnTo')
     return landing(exchange, wanted)
+  }
+
+  /** Whoever asked with `prompt=none` hears what is needed, in the query; that is an answer, not a failure. */
+  const notSignedIn = (
+    exchange: Exchange,
+    outcome: CallbackOutcome & { readonly kind: 'not_signed_in' },
+  ): Reply => {
+    const { needs, returnTo, setCookies } = outcome
+    const reason = `provider_${needs}`
+    if (dependencies.demandsSession(returnTo))
+      return failedLogin(exchange, {
+        ...outcome,
+        error: new GatewayError('login_failed', { reason }),
+      })
+    emit({ type: 'login_failed', requestId: exchange.requestId, reason })
+    return seeOther(withError(returnTo, needs), setCookies)
   }
 
   const failedLogin = (

@@ -23,6 +23,12 @@ const BROKEN: readonly (readonly [string, Env, string, string])[] = [
     'session.idle',
   ],
   [
+    'something to clear beside none',
+    { COATCHECK_LOGOUT_CLEAR_SITE_DATA: 'none,cache' },
+    '',
+    'logout.clearSiteData',
+  ],
+  [
     'a drain delay beyond its deadline',
     { COATCHECK_DRAIN_DELAY: '10s', COATCHECK_DRAIN_DEADLINE: '10s' },
     '',
@@ -289,6 +295,12 @@ describe('warnings', () => {
   test.each<readonly [string, Env, string, RegExp]>([
     ['memory', { COATCHECK_REDIS_URL: undefined }, '', /restart signs everyone out/],
     ['SameSite=Lax', { COATCHECK_SESSION_SAME_SITE: 'lax' }, '', /sameSite is lax/],
+    [
+      'clearing cookies',
+      { COATCHECK_LOGOUT_CLEAR_SITE_DATA: 'cookies,storage' },
+      '',
+      /every host under the same registrable domain/,
+    ],
     ['a scope without offline_access', { COATCHECK_SCOPE: 'openid' }, '', /offline_access/],
     [
       'an unprotected way to the provider',

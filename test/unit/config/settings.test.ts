@@ -389,6 +389,16 @@ const ROWS: readonly Row[] = [
     refused: ['json'],
   },
   {
+    setting: 'logout.clearSiteData',
+    read: ({ logout }) => logout.clearSiteData,
+    accepted: [
+      ['none', ['none']],
+      ['storage', ['storage']],
+      ['cache, executionContexts', ['cache', 'executionContexts']],
+    ],
+    refused: ['*', '"cache"', 'storage,everything', 'Cookies'],
+  },
+  {
     setting: 'session.idle',
     read: ({ session }) => session.idle,
     accepted: [

@@ -277,6 +277,24 @@ test('a logout during a refresh is not undone, and what came back is revoked', a
   expect(ended()).toEqual(['logout'])
 })
 
+test('a new sign-in during a refresh: what came back may be of its grant, serves who waited, and is not revoked', async () => {
+  const { machine, later, answers, calls, vault, granted, revoked, ended } = await setUp()
+  const open = await later(EXPIRED_MS)
+  answers(async (request) => {
+    await vault.end(open, 'replaced_at_login')
+    return granted(request)
+  })
+  expect(usable(await machine.freshen(open)).tokens.accessToken).toBe('access-1')
+  expect(calls).toHaveLength(1)
+  expect(revoked).toEqual([])
+  expect(ended()).toEqual(['replaced_at_login'])
+  expect(await vault.read(open.ticket)).toEqual({
+    kind: 'ended',
+    reason: 'replaced_at_login',
+    endedAt: expect.any(Number),
+  })
+})
+
 test('a store that fails exactly between answer and write loses nothing', async () => {
   let down = false
   const { machine, later, answers, calls, granted, reread, clock, ended } = await setUp({
