@@ -125,6 +125,10 @@ describe('ASVS 16.5.3 the store is gone', () => {
     await start()
     redis.pause()
     try {
+      await waitFor(
+        'what is in memory counts no longer',
+        async () => (await ask('/api/items', SAME_ORIGIN_FETCH)).status === 503,
+      )
       await expectAllUnavailable()
       // Who carries nothing needs no store.
       const visitor = { target: '/bff/session', lines: SAME_ORIGIN_FETCH }
