@@ -12,15 +12,16 @@ import { createTestVault, newSession, SEEN, tokenSet } from '../../support/vault
 const setUp = () => {
   const base = createTestVault()
   let isStalled = false
-  const stalling: SessionStore = new Proxy(base.stores.sessions, {
-    get: (target, method: keyof SessionStore) => {
-      if (!isStalled || (method !== 'create' && method !== 'end')) return target[method]
-      return async (...args: never[]) => {
-        await (target[method] as (...of: never[]) => Promise<unknown>)(...args)
-        throw new GatewayError('store_unavailable', { reason: NOT_CONFIRMED })
-      }
-    },
-  })
+  const written = <T>(outcome: T): T => {
+    if (isStalled) throw new GatewayError('store_unavailable', { reason: NOT_CONFIRMED })
+    return outcome
+  }
+  const { sessions } = base.stores
+  const stalling: SessionStore = {
+    ...sessions,
+    create: async (...of) => written(await sessions.create(...of)),
+    end: async (...of) => written(await sessions.end(...of)),
+  }
   const vault = base.vaultOn(stalling)
   const session = () => newSession(tokenSet(base.clock.now(), 300), base.clock.now())
   return {
