@@ -124,11 +124,8 @@ test.for([
     expect([401, 503]).toEqual(expect.arrayContaining(statusesOf('signedOut', 0)))
     expect(seen.filter(({ cookieSet }) => cookieSet)).toEqual([])
 
-    // The provider's own log: each refresh token was spent once, and no grant ended but that of the sign-out.
-    const refreshes = replicas.refreshes()
-    expect(refreshes.map(({ status }) => status)).toEqual(refreshes.map(() => 200))
-    const spent = refreshes.map(({ refreshTokenFingerprint }) => refreshTokenFingerprint)
-    expect(new Set(spent).size).toBe(spent.length)
+    expectEachSpentOnce(replicas)
+    // No grant ended but that of the sign-out.
     expect(replicas.provider.revokedGrants()).toHaveLength(1)
 
     const told = eventsOf(replicas, 'store_reasserted')
@@ -136,11 +133,62 @@ test.for([
   },
 )
 
+/** By the provider's own log of its refresh tokens. */
+const expectEachSpentOnce = (replicas: Replicas) => {
+  const refreshes = replicas.refreshes()
+  expect(refreshes.map(({ status }) => status)).toEqual(refreshes.map(() => 200))
+  const spent = refreshes.map(({ refreshTokenFingerprint }) => refreshTokenFingerprint)
+  expect(new Set(spent).size).toBe(spent.length)
+}
+
 const eventsOf = (replicas: Replicas, type: string): Readonly<Record<string, unknown>>[] =>
   (replicas.gateways[0]?.stdout ?? [])
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line) as Record<string, unknown>)
     .filter(({ event }) => event === type)
+
+test('a failover that loses the lease of a refresh in the air: no other replica spends the token again', {
+  timeout: 60_000,
+}, async ({ onTestFinished }) => {
+  const deployment = await startSentinels()
+  onTestFinished(deployment.close)
+  const replicas = await startReplicas({
+    accessTokenLifetimeSeconds: TOKEN_SECONDS,
+    env: { COATCHECK_REDIS_URL: deployment.url },
+  })
+  onTestFinished(() => replicas.close())
+  const [master] = deployment.masters
+  const [masterServer, replicaServer] = deployment.servers
+  const { cookie, key } = await signInOn(replicas, master)
+  expect(await master?.wait(1, 5_000)).toBe(1)
+  await sleep(TOKEN_SECONDS * 1_000)
+
+  replicaServer?.pause()
+  await fillSockets(master, key)
+  // The provider has spent the token, and its answer takes longer than a failover.
+  replicas.provider.setFault({ delayMs: 4_500 }, 'after')
+  const holder = replicas.call(0, cookie)
+  await waitFor('the token is spent', () => replicas.refreshes()[0]?.consumed)
+  replicas.provider.setFault('continue', 'after')
+  process.kill(masterServer?.pid ?? 0, 'SIGKILL')
+  replicaServer?.resume()
+
+  const statuses = new Set<number>()
+  await waitFor(
+    'the other replica has the result',
+    async () => {
+      const { status } = await replicas.call(1, cookie)
+      statuses.add(status)
+      return status === 200
+    },
+    FAILOVER,
+  )
+  expect([200, 503]).toEqual(expect.arrayContaining([...statuses]))
+  expect([200, 503]).toContain((await holder).status)
+  // What came so late had run out: it is refreshed in its turn.
+  expectEachSpentOnce(replicas)
+  expect(replicas.provider.revokedGrants()).toEqual([])
+})
 
 test('redis.confirm: while the replica is stalled nothing counts, and nothing is lost', {
   timeout: 60_000,
@@ -188,6 +236,5 @@ test('redis.confirm: while the replica is stalled nothing counts, and nothing is
     expect((await replicas.call(1, rotated.cookie)).status).toBe(200)
     await sleep(100)
   }
-  const spent = replicas.refreshes().map(({ refreshTokenFingerprint }) => refreshTokenFingerprint)
-  expect(new Set(spent).size).toBe(spent.length)
+  expectEachSpentOnce(replicas)
 })
