@@ -68,8 +68,10 @@ const useSite = async (
 }
 
 /** `coatcheck demo`, which picks other ports where its own are taken and says which URL to open. */
-const startDemo = async (): Promise<{ demo: Demo; close: () => Promise<void> }> => {
-  const child = await startChild(process.execPath, ['src/main.ts', 'demo'])
+export const startDemo = async (
+  ...options: readonly string[]
+): Promise<{ demo: Demo; close: () => Promise<void> }> => {
+  const child = await startChild(process.execPath, ['src/main.ts', 'demo', ...options])
   const output = () => [...child.stdout, ...child.stderr].join('\n')
   const close = async () => {
     child.signal('SIGTERM')

@@ -17,6 +17,9 @@ export type Outcome<Body> =
   | { readonly kind: 'try_again'; readonly problem: Problem }
   | { readonly kind: 'refused'; readonly problem: Problem }
 
+/** The body of a good answer; everything else is shown where it belongs. */
+export type Settle = <Body>(outcome: Outcome<Body>) => Body | undefined
+
 export interface Call {
   readonly method: string
   readonly path: string
@@ -24,6 +27,8 @@ export interface Call {
   readonly status: number
   readonly durationMs: number
   readonly text: string
+  /** Which one answered, where the demo runs several. */
+  readonly replica: string | undefined
 }
 
 /** Everything this page was ever sent, for the proof that no token was in it. */
@@ -33,6 +38,11 @@ export interface Observed {
   /** Names of headers, or paths of bodies, with something in them that looks like a token. */
   readonly suspects: Set<string>
 }
+
+/** Of the demo's balancer, on everything that a replica answered. */
+const REPLICA_HEADER = 'x-demo-replica'
+
+export const hasReplicas = (): boolean => observed.headers.has(REPLICA_HEADER)
 
 export const observed: Observed = { calls: 0, headers: new Map(), suspects: new Set() }
 
@@ -45,8 +55,15 @@ export const call = async <Body>(
   { body, onCall }: { readonly body?: unknown; readonly onCall?: (call: Call) => void } = {},
 ): Promise<Outcome<Body>> => {
   const from = performance.now()
-  const done = (status: number, text: string) =>
-    onCall?.({ method, path, status, durationMs: Math.round(performance.now() - from), text })
+  const done = (status: number, text: string, replica?: string) =>
+    onCall?.({
+      method,
+      path,
+      status,
+      durationMs: Math.round(performance.now() - from),
+      text,
+      replica,
+    })
   let response: Response
   let text: string
   try {
@@ -67,7 +84,7 @@ export const call = async <Body>(
     return { kind: 'try_again', problem: UNREACHABLE }
   }
   observe(path, response.headers, text)
-  done(response.status, text)
+  done(response.status, text, response.headers.get(REPLICA_HEADER) ?? undefined)
   if (response.ok) {
     return { kind: 'answer', status: response.status, body: parsed(text) as Body }
   }

@@ -22,7 +22,7 @@ export interface Item {
   readonly title: string
 }
 
-const panel = (title: string, about: string, ...children: (Node | string)[]): HTMLElement =>
+export const panel = (title: string, about: string, ...children: (Node | string)[]): HTMLElement =>
   el(
     'section',
     { class: 'panel', 'aria-label': title },
@@ -60,6 +60,42 @@ export const banner = (onRetry: () => void): Panel<Problem | undefined> => {
       if (problem !== undefined) text.textContent = `${problem.title}. ${problem.detail}`
     },
   }
+}
+
+/** Ahead of an end, with time left to do something about it. */
+export const expiryBar = (actions: {
+  readonly stay: () => void
+  readonly signIn: () => void
+}): Panel<Expiry | undefined> => {
+  const text = el('p')
+  const stay = el('button', { type: 'button', onclick: actions.stay }, 'Stay signed in')
+  const signIn = el('button', { type: 'button', onclick: actions.signIn }, 'Sign in again')
+  const root = el(
+    'div',
+    { class: 'banner gentle', role: 'status', hidden: true },
+    text,
+    stay,
+    signIn,
+  )
+  return {
+    root,
+    show: (expiry) => {
+      root.hidden = expiry === undefined
+      if (expiry === undefined) return
+      stay.hidden = expiry.reason !== 'idle'
+      signIn.hidden = expiry.reason === 'idle'
+      const why =
+        expiry.reason === 'idle'
+          ? 'Nothing happened here for a while.'
+          : 'Your session is nearly over.'
+      text.textContent = `${why} You will be signed out in ${clockText(expiry.expiresIn)}.`
+    },
+  }
+}
+
+export interface Expiry {
+  readonly reason: 'idle' | 'absolute'
+  readonly expiresIn: number
 }
 
 export const sessionPanel = (user: User): Panel<SignedIn['session']> => {
@@ -106,7 +142,10 @@ const clockText = (seconds: number): string => {
 
 const FINGERPRINTS_MAX = 8
 
-export const freshnessPanel = (onToggle: (asking: boolean) => void): Panel<WhoAmI> => {
+export const freshnessPanel = (
+  onToggle: (asking: boolean) => void,
+  pace: string,
+): Panel<WhoAmI> => {
   const count = el('b', {}, '–')
   const countLabel = el('span', {}, 'different access tokens, while this page did nothing for it')
   const life = meter('The newest expires in')
@@ -118,7 +157,8 @@ export const freshnessPanel = (onToggle: (asking: boolean) => void): Panel<WhoAm
   const asking = el('input', { type: 'checkbox', id: 'asking', checked: true })
   asking.addEventListener('change', () => onToggle(asking.checked))
   const fingerprints: string[] = []
-  let seenBefore: number | undefined
+  let seenBefore = 0
+  let subject: string | undefined
   return {
     root: panel(
       'Fresh tokens, unseen',
@@ -130,12 +170,17 @@ export const freshnessPanel = (onToggle: (asking: boolean) => void): Panel<WhoAm
         'label',
         { class: 'switch', for: 'asking' },
         asking,
-        'Keep asking GET /api/whoami. Switched off, nothing counts as activity and the idle time runs down.',
+        `Keep asking GET /api/whoami, ${pace}. Switched off, nothing counts as activity and the idle time runs down.`,
       ),
       el('details', {}, el('summary', {}, 'What the API was sent'), headers),
     ),
     show: (who) => {
-      seenBefore ??= who.tokensSeen - 1
+      // The API counts for each user by themselves: with another one the count begins anew.
+      if (who.subject !== subject) {
+        subject = who.subject
+        seenBefore = who.tokensSeen - 1
+        fingerprints.length = 0
+      }
       const seen = who.tokensSeen - seenBefore
       count.textContent = String(seen)
       countLabel.textContent = `different access ${seen === 1 ? 'token' : 'tokens'}, while this page did nothing for it`

@@ -18,7 +18,13 @@ export interface SignedIn {
     readonly expiresIn: number
     readonly idleExpiresIn: number
   }
-  readonly links: { readonly login: string; readonly logout: string }
+  readonly links: {
+    readonly login: string
+    readonly logout: string
+    readonly sessions?: string
+    /** Of an event stream about this session. */
+    readonly events?: string
+  }
 }
 
 export interface SignedOut {

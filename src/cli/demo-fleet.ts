@@ -39,6 +39,8 @@ const LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error']
 
 interface Replica {
   state: ReplicaState
+  /** By a button. */
+  isKilled: boolean
   child: OwnChild
 }
 
@@ -95,10 +97,9 @@ export const startFleet = async (options: FleetOptions): Promise<RunningFleet> =
       cwd: directory,
       onLine,
     })
-    const replica: Replica = { state: 'starting', child }
+    const replica: Replica = { state: 'starting', isKilled: false, child }
     void child.exited.then((how) => {
-      // A button has said so already.
-      if (replica.state !== 'down' && !closing.signal.aborted)
+      if (!replica.isKilled && !closing.signal.aborted)
         report(`Replica ${number} ended by itself (${how}): the page restarts it`)
       replica.state = 'down'
     })
@@ -132,18 +133,18 @@ export const startFleet = async (options: FleetOptions): Promise<RunningFleet> =
     replicaStates: () => replicas.map(({ state }) => state),
     redisState: () => redisState,
     refreshes: options.refreshes,
-    kill: (number) => {
+    kill: async (number) => {
       const replica = replicas[number - 1]
-      if (replica === undefined || replica.state === 'down') return false
-      replica.state = 'down'
+      if (replica === undefined || replica.state === 'down' || replica.isKilled) return false
+      replica.isKilled = true
       replica.child.signal('SIGKILL')
+      await replica.child.exited
       tally.happened(`Replica ${number} was killed with SIGKILL`)
       return true
     },
     restart: (number) => {
       const replica = replicas[number - 1]
-      if (replica === undefined || replica.state !== 'down' || !replica.child.hasExited())
-        return false
+      if (replica?.state !== 'down') return false
       replicas[number - 1] = run(number)
       tally.happened(`Replica ${number} starts`)
       return true

@@ -3,7 +3,7 @@
 import { loadConfig } from '../config/load.ts'
 import { startBalancer } from '../dev/balancer.ts'
 import { CallTally } from '../dev/call-tally.ts'
-import { FLEET_PREFIX, fleetControl, nobodyAnswers } from '../dev/fleet-control.ts'
+import { FLEET_PREFIX, fleetControl, unansweredPage } from '../dev/fleet-control.ts'
 import { freePortFrom } from '../dev/free-port.ts'
 import { cookieNames } from '../session/session-cookie.ts'
 import type { StartGateway } from './demo.ts'
@@ -38,7 +38,7 @@ export const startReplicas =
       port: ports.gateway,
       replicaPorts,
       own: { prefix: FLEET_PREFIX, listener: fleetControl(fleet, tally, publicUrl) },
-      nobodyAnswers: (request, response) => nobodyAnswers(request, response, fleet),
+      unanswered: (why, request, response) => unansweredPage(why, request, response, fleet),
       passed: (passed) => tally.count(passed),
     })
     running.push(balancer)

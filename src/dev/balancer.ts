@@ -22,6 +22,9 @@ export interface Passed {
   readonly body: string
 }
 
+/** No replica listens; or the one that had the request died with it. */
+export type Unanswered = 'nobody_there' | 'cut_off'
+
 export interface BalancerOptions {
   readonly host: string
   readonly port: number
@@ -29,8 +32,8 @@ export interface BalancerOptions {
   readonly replicaPorts: readonly number[]
   /** Paths that begin so are answered here and reach no replica. */
   readonly own: { readonly prefix: string; readonly listener: RequestListener }
-  /** Answers a request that no replica took. */
-  readonly nobodyAnswers: (request: IncomingMessage, response: ServerResponse) => void
+  /** Answers instead of a replica. */
+  readonly unanswered: (why: Unanswered, request: IncomingMessage, response: ServerResponse) => void
   /** Told once of every answer to a request that was a replica's to answer. */
   readonly passed: (passed: Passed) => void
 }
@@ -82,7 +85,7 @@ export const startBalancer = async (options: BalancerOptions): Promise<Balancer>
       })
     const pass = ([index, ...others]: number[]): void => {
       if (index === undefined) {
-        options.nobodyAnswers(request, response)
+        options.unanswered('nobody_there', request, response)
         tell(undefined)
         return
       }
@@ -110,8 +113,8 @@ export const startBalancer = async (options: BalancerOptions): Promise<Balancer>
           response.destroy()
           return
         }
-        response.writeHead(502, { 'content-type': 'text/plain', [REPLICA_HEADER]: index + 1 })
-        response.end('The replica was gone before it answered.\n')
+        response.setHeader(REPLICA_HEADER, index + 1)
+        options.unanswered('cut_off', request, response)
         tell(index + 1)
       })
       onward.on('response', (answer) => {

@@ -5,6 +5,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { getRequestListener } from '@hono/node-server'
 import { Hono, type MiddlewareHandler } from 'hono'
 import { html, raw } from 'hono/html'
+import type { Unanswered } from './balancer.ts'
 import type { CallTally } from './call-tally.ts'
 
 /** Starting, up, killed or ended by itself. */
@@ -17,8 +18,8 @@ export interface Fleet {
   redisState(): RedisState
   /** Refreshes that the provider has answered well. */
   refreshes(): number
-  /** SIGKILL; false where it is down already. */
-  kill(replica: number): boolean
+  /** SIGKILL; resolves when it is gone, with false where it was already. */
+  kill(replica: number): Promise<boolean>
   /** False where it is not down. */
   restart(replica: number): boolean
   /** Stops Redis, and lets it go on after a while; false where it is not up. */
@@ -52,9 +53,9 @@ export const fleetControl = (
     return c.json(state())
   })
 
-  const button = (path: string, press: (replica: number) => boolean) =>
-    app.post(`${FLEET_PREFIX}${path}`, (c) => {
-      const pressed = press(Number(c.req.param('number')))
+  const button = (path: string, press: (replica: number) => boolean | Promise<boolean>) =>
+    app.post(`${FLEET_PREFIX}${path}`, async (c) => {
+      const pressed = await press(Number(c.req.param('number')))
       // A plain form stands on the page for when no replica answers: it goes back to the app.
       if (c.req.header('sec-fetch-mode') === 'navigate') return c.redirect('/', 303)
       return c.json(state(), pressed ? 200 : 409)
@@ -83,53 +84,76 @@ const onlyFromItsOwnPage = (publicUrl: string): MiddlewareHandler => {
 }
 
 /** To a person a page whose buttons work without the app, which is a replica's to serve; to a script a problem. */
-export const nobodyAnswers = (
+export const unansweredPage = (
+  why: Unanswered,
   { headers }: IncomingMessage,
   response: ServerResponse,
   fleet: Fleet,
 ): void => {
+  const problem = PROBLEMS[why]
   const page = headers['sec-fetch-mode'] === 'navigate'
-  response.writeHead(503, {
+  response.writeHead(problem.status, {
     'Retry-After': '1',
     'Cache-Control': 'no-store',
     'Content-Type': page ? 'text/html; charset=utf-8' : 'application/problem+json',
     ...(page ? { 'Content-Security-Policy': POLICY, 'Referrer-Policy': 'same-origin' } : {}),
   })
-  response.end(page ? nobodyPage(fleet.replicaStates()) : JSON.stringify(NOBODY))
+  response.end(page ? pageOf(problem, fleet.replicaStates()) : JSON.stringify(problem))
 }
 
-const NOBODY = {
-  title: 'No replica answers',
-  status: 503,
-  code: 'no_replica',
-  detail: 'Every replica of the gateway is down. Nothing is lost: the sessions are in Redis.',
-  retryable: true,
-}
+const PROBLEMS = {
+  nobody_there: {
+    title: 'No replica answers',
+    status: 503,
+    code: 'no_replica',
+    detail: 'Every replica of the gateway is down. Nothing is lost: the sessions are in Redis.',
+    retryable: true,
+  },
+  cut_off: {
+    title: 'The replica was gone before it answered',
+    status: 502,
+    code: 'replica_gone',
+    detail: 'Whether it had begun on the request nobody knows, so that nobody repeats it unasked.',
+    retryable: false,
+  },
+} as const satisfies Record<Unanswered, object>
 
-const nobodyPage = (states: readonly ReplicaState[]): string =>
+const pageOf = (
+  { title, detail }: (typeof PROBLEMS)[Unanswered],
+  states: readonly ReplicaState[],
+): string =>
   String(html`<!doctype html>
 <html lang="en">
 <head>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
-  <title>${NOBODY.title} · Coatcheck demo</title>
+  <title>${title} · Coatcheck demo</title>
+  ${states.includes('starting') ? html`<meta http-equiv="refresh" content="1">` : ''}
   <style>${raw(STYLE)}</style>
 </head>
 <body>
   <main>
-    <h1>${NOBODY.title}</h1>
-    <p>${NOBODY.detail} This page comes from the balancer.</p>
-    ${states.map((_, index) => restartForm(index + 1))}
+    <h1>${title}</h1>
+    <p>${detail} This page comes from the balancer.</p>
+    ${states.map((state, index) => partOf(index + 1, state))}
     <p><a href="/">Try again</a></p>
   </main>
 </body>
 </html>
 `)
 
-const restartForm = (replica: number) =>
-  html`<form method="post" action="${FLEET_PREFIX}replicas/${replica}/restart">
+const partOf = (replica: number, state: ReplicaState) => {
+  switch (state) {
+    case 'up':
+      return ''
+    case 'starting':
+      return html`<p role="status">Replica ${replica} starts …</p>`
+    case 'down':
+      return html`<form method="post" action="${FLEET_PREFIX}replicas/${replica}/restart">
       <button>Restart replica ${replica}</button>
     </form>`
+  }
+}
 
 const STYLE = `
 :root { color-scheme: light dark; --paper: #f7f1e7; --ink: #2a211d; --soft: #6b5d53; --accent: #7a2633; --on: #fff8ee }

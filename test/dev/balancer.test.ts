@@ -52,7 +52,7 @@ const startInFrontOf = async (replicaPorts: readonly number[]) => {
     port: 0,
     replicaPorts,
     own: { prefix: '/own/', listener: (_req, res) => res.end('own') },
-    nobodyAnswers: (_req, res) => res.writeHead(503).end('nobody'),
+    unanswered: (why, _req, res) => res.writeHead(why === 'cut_off' ? 502 : 503).end(why),
     passed: (passed) => told.push(passed),
   })
   closers.push(balancer.close)
@@ -105,7 +105,7 @@ test('its own paths reach no replica, and count for none', async () => {
 
 test('where no replica listens the answer is told as nobody’s', async () => {
   const { port, told } = await startInFrontOf([await freePort(), await freePort()])
-  expect(await ask(port)).toMatchObject({ status: 503, text: 'nobody' })
+  expect(await ask(port)).toMatchObject({ status: 503, text: 'nobody_there' })
   expect(told.map(({ replica, status }) => [replica, status])).toEqual([[undefined, 503]])
 })
 
