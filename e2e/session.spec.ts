@@ -111,6 +111,24 @@ test('after signing out the back button shows nothing that works', async ({
   })
 })
 
+test('signing out takes what the app stored, and no cookie but the session’s', async ({
+  demo,
+  page,
+  context,
+  signIn,
+}) => {
+  await signIn(page)
+  await page.evaluate(() => localStorage.setItem('draft', 'a letter'))
+  await context.addCookies([{ name: 'theme', value: 'dark', url: demo.url }])
+  await page.evaluate(() => fetch('/bff/logout', { method: 'POST' }))
+  await expect.poll(() => page.evaluate(() => localStorage.getItem('draft'))).toBeNull()
+  const names = (await context.cookies()).map(({ name }) => name)
+  expect(names).toContain('theme')
+  expect(names.some((name) => name.startsWith('development-provider-'))).toBe(true)
+  expect(names.some((name) => /^__Host-Http-coatcheck-\d+$/.test(name))).toBe(false)
+  expect(await authenticated(page)).toBe(false)
+})
+
 test('the callback opened once more leads on, signed in, without a second code exchange', async ({
   demo,
   page,
