@@ -1,12 +1,14 @@
 /**
  * Attack: a page of another site, of a sibling subdomain or of another port makes the victim's browser send a
  * request that carries the session cookie. Here every header combination that browsers send in such cases, and some
- * that only tools send, comes with the live cookie of a signed-in user. Nothing may reach the API, and the store must
- * not even be asked (Redis counts its own commands): the guard decides from headers alone.
+ * that only tools send, comes with the live cookie of a signed-in user. Nothing may reach the API, and neither store
+ * nor memory may even be asked (Redis counts its commands, the gateway its lookups): the guard decides from headers
+ * alone.
  */
 
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { type ListeningServer, startListener } from '../../src/edges/http/listener.ts'
 import type { Browser } from '../support/browser.ts'
 import { type RedisServer, startRedis } from '../support/redis.ts'
 import { answerJson } from '../support/upstream-api.ts'
@@ -16,33 +18,46 @@ import { cookieLine, navigation, rawRequest, SAME_ORIGIN_FETCH } from './raw-req
 let redis: RedisServer
 let inspector: Redis
 let whole: WholeGateway
+let operations: ListeningServer
 let browser: Browser
 let logoutLink: string
 beforeAll(async () => {
   redis = await startRedis()
   inspector = new Redis(redis.url)
   whole = await startWholeGateway({ env: { COATCHECK_REDIS_URL: redis.url } })
+  operations = await startListener({
+    listener: whole.gateway.operations,
+    address: { host: '127.0.0.1', port: 0 },
+    onError: (error) => expect.unreachable(String(error)),
+  })
   browser = await whole.signedIn()
   const session = (await browser.fetch('/bff/session')).json() as { links: { logout: string } }
   logoutLink = session.links.logout
 })
 afterAll(async () => {
   inspector.disconnect()
+  await operations.close()
   await whole.close()
   await redis.close()
 })
 beforeEach(() => whole.api.forgetRequests())
 
-/** Commands that Redis ran for anyone but this test. */
-const commandsDuring = async (action: () => Promise<unknown>): Promise<readonly string[]> => {
+const lookups = async (): Promise<readonly string[]> => {
+  const metrics = await fetch(`http://127.0.0.1:${operations.address.port}/metrics`)
+  return (await metrics.text()).match(/^coatcheck_session_lookups_total.*$/gm) ?? []
+}
+
+/** Commands that Redis ran for anyone but this test and the proof that changes are told, and `lookup` for any lookup. */
+const askedDuring = async (action: () => Promise<unknown>): Promise<readonly string[]> => {
+  const before = await lookups()
+  expect(before).toHaveLength(2)
   await inspector.config('RESETSTAT')
   await action()
-  return (
-    [...(await inspector.info('commandstats')).matchAll(/^cmdstat_([^:]+):/gm)]
-      .map((match) => match[1] ?? '')
-      // The tracker asks for itself whether its connection is alive.
-      .filter((name) => !['info', 'config|resetstat', 'ping'].includes(name))
-  )
+  const commands = [...(await inspector.info('commandstats')).matchAll(/^cmdstat_([^:]+):/gm)]
+    .map((match) => match[1] ?? '')
+    .filter((name) => !['info', 'config|resetstat', 'ping'].includes(name))
+  const after = await lookups()
+  return after.join() === before.join() ? commands : [...commands, 'lookup']
 }
 
 const attacks = (own: string): readonly (readonly [string, readonly string[]])[] => {
@@ -168,7 +183,7 @@ const bodyFor = (method: string) =>
 
 describe('RFC 10017 §6.1.3.3 a request that did not come from the application is refused', () => {
   it('by headers alone, on every route and endpoint, and the session lives on', async () => {
-    const asked = await commandsDuring(async () => {
+    const asked = await askedDuring(async () => {
       for (const [attack, lines] of attacks(whole.url)) {
         for (const [method, target] of targets()) {
           const { lines: more, ...body } = bodyFor(method)
@@ -210,10 +225,9 @@ describe('RFC 10017 §6.1.3.3 a request that did not come from the application i
     expect(whole.api.requests).toEqual([])
   })
 
-  it('its honest twins pass, and are seen by the store', async () => {
-    // Who has just signed in is in no memory yet.
-    const asked = await commandsDuring(() => whole.signedIn())
-    expect(asked).not.toEqual([])
+  it('its honest twins pass, and ask for the session', async () => {
+    const asked = await askedDuring(() => browser.fetch('/bff/session'))
+    expect(asked).toContain('lookup')
     for (const lines of [
       SAME_ORIGIN_FETCH,
       [...SAME_ORIGIN_FETCH, `Origin: ${whole.url}`],
