@@ -210,6 +210,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const { responseMode } = config.provider
   const starter = createLoginStarter({
     admit: createSignInAdmission(clock),
+    once: stores.once,
     provider,
     sealer,
     names,

@@ -7,6 +7,7 @@ import type { ClientAddress, SignInAdmission } from '../guard/admission.ts'
 import type { Provider, ProviderFacts } from '../oidc/provider.ts'
 import type { Sealer } from '../session/seal.ts'
 import { type CookieNames, type SameSite, setCookie } from '../session/session-cookie.ts'
+import type { OneTimeStore } from '../session/session-store.ts'
 import type { Ticket } from '../session/ticket.ts'
 import type { Clock } from '../time.ts'
 import { chooseSlot, newState, sealTransaction, TRANSACTION_SECONDS } from './transaction.ts'
@@ -88,12 +89,16 @@ export interface LoginStart {
 }
 
 export interface LoginStarter {
-  /** Throws `rate_limited` for more sign-ins of one address than anybody needs. */
+  /**
+   * Throws `rate_limited` for more sign-ins of one address than anybody needs, and `store_unavailable` where the session
+   * could not be kept: nobody types a password in vain.
+   */
   start(request: LoginStart): Promise<StartedLogin>
 }
 
 export interface LoginStarterDependencies {
   readonly admit: SignInAdmission
+  readonly once: Pick<OneTimeStore, 'isClaimed'>
   readonly provider: Provider
   readonly sealer: Sealer
   readonly names: CookieNames
@@ -129,12 +134,16 @@ export const transactionSameSite = (responseMode: LoginSettings['responseMode'])
   responseMode === 'form_post' ? 'None' : 'Lax'
 
 export const createLoginStarter = (dependencies: LoginStarterDependencies): LoginStarter => {
-  const { admit, provider, sealer, names, clock, settings, consent, emit } = dependencies
+  const { admit, once, provider, sealer, names, clock, settings, consent, emit } = dependencies
   let announced: string | undefined
   return {
     start: async (request) => {
       // A pushed request is a call to the provider that anybody can cause.
       admit(request.client)
+      const slot = chooseSlot(request.cookieHeader, names)
+      const state = newState({ slot, restarted: request.restarted ?? false })
+      // Nobody has: it is asked because a store that cannot say so could not keep the session either.
+      await once.isClaimed(state)
       const facts = await provider.facts()
       const scope = requestedScope(settings.scope, facts)
       if (scope !== announced) emit({ type: 'scope_requested', scope })
@@ -150,8 +159,6 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
         ...request.parameters,
         ...(prompt === undefined ? {} : { prompt }),
       }
-      const slot = chooseSlot(request.cookieHeader, names)
-      const state = newState({ slot, restarted: request.restarted ?? false })
       const nonce = randomBytes(32).toString('base64url')
       const codeVerifier = randomBytes(32).toString('base64url')
       const signInStartedAt = clock.now()

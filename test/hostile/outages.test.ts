@@ -113,6 +113,8 @@ describe('ASVS 16.5.3 the store is gone', () => {
       ask('/bff/logout', SAME_ORIGIN_FETCH, 'POST'),
       ask('/bff/logout', navigation('same-origin'), 'POST'),
       ask(logoutLink, navigation('none')),
+      ask('/bff/login', navigation('none')),
+      ask('/bff/login', SAME_ORIGIN_FETCH, 'POST'),
       rawRequest(whole.port, {
         target: `${pendingCallback.pathname}${pendingCallback.search}`,
         lines: [`Cookie: ${login?.name}=${login?.value}`, ...navigation('cross-site')],
@@ -202,15 +204,16 @@ describe('ASVS 16.5.3 the store is gone', () => {
       }),
     )
     returning = whole.browser()
-    const response = await authorizationResponseFor(whole, returning)
-    const early = await returning.navigate(response.href, { redirect: 'manual' })
-    expect([early.status, sessionCookie(returning)]).toEqual([503, undefined])
-    expect(loginCookies(returning)).toHaveLength(1)
+    const early = await returning.navigate(`${whole.url}/bff/login`, { redirect: 'manual' })
+    expect([early.status, loginCookies(returning)]).toEqual([503, []])
+    expect(provider.requestsTo('authorize')).toEqual([])
     keep(await startRedis({ port }))
-    await waitFor('the same answer is taken', async () => {
-      await returning.navigate(response.href, { redirect: 'manual' })
-      return sessionCookie(returning) !== undefined
+    await waitFor('a sign-in begins', async () => {
+      const begun = await returning.navigate(`${whole.url}/bff/login`, { redirect: 'manual' })
+      return begun.status === 303
     })
+    await signInAtOnce(whole, returning)
+    expect(sessionCookie(returning)).toBeDefined()
   })
 })
 
