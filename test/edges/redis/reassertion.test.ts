@@ -299,6 +299,17 @@ describe('an end that was lost', () => {
     expect(stores.events.filter(({ type }) => type === 'session_ended')).toEqual([])
   })
 
+  it('is there again though it was asked for twice, as by two tabs at once', async () => {
+    const { stores, reconnect, begin, snapshot, state } = await setUp()
+    const { digest } = await begin()
+    const setBack = await snapshot(digest)
+    expect(await stores.sessions.end(digest, 'logout', systemClock.now())).toBe('ended')
+    expect(await stores.sessions.end(digest, 'logout', systemClock.now())).toBe('already_ended')
+    await setBack()
+    await reconnect(stores)
+    expect(await state(digest)).toMatchObject({ kind: 'ended', reason: 'logout' })
+  })
+
   it('beats a newer generation that another process has', async () => {
     const { stores, others, reconnect, begin, next, snapshot, state } = await setUp()
     const { digest, record } = await begin()
@@ -419,6 +430,23 @@ describe('whoever reads before all was written again', () => {
     expect(await stores.sessions.load(digest)).toMatchObject({ kind: 'ended', reason: 'logout' })
     await waitFor('the operator is told', () => stores.events.length > 0)
     expect(stores.events).toMatchObject([{ type: 'store_reasserted', lost: 1, lostEnds: 1 }])
+  })
+
+  it('meets no session that it ended itself, though a repetition of that end failed', async () => {
+    const { server, admin, begin, snapshot } = await setUp()
+    const impatient = connect(server.url)
+    await impatient.health.ping()
+    const { digest } = await begin()
+    const setBack = await snapshot(digest)
+    const end = () => impatient.sessions.end(digest, 'logout', systemClock.now())
+    await end()
+    await admin.client('PAUSE', 60_000, 'WRITE')
+    const mark = { at: systemClock.now(), reason: 'admin' } as const
+    await Promise.all([refusal(end()), refusal(impatient.directory.markEnded(newIndex(), mark))])
+    await admin.client('UNPAUSE')
+    await waitFor('what was asked for is made', () => impatient.events.length > 0)
+    await setBack()
+    expect(await impatient.sessions.load(digest)).toMatchObject({ kind: 'ended', reason: 'logout' })
   })
 
   it('meets no generation that it has replaced itself', async () => {
