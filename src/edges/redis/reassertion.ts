@@ -68,12 +68,7 @@ export const createReassertion = (options: {
     isRunning = true
     void run()
   })
-  let isFirst = true
-  const leave = connection.onMasters(() => {
-    // Before the first connection nothing was written that could be lost.
-    if (!isFirst) journal.doubt()
-    isFirst = false
-  })
+  const leave = connection.onRegained(journal.doubt)
 
   return {
     close: () => {
