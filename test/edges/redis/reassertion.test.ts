@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { createKeyNames } from '../../../src/edges/redis/keys.ts'
 import type { SessionDigest } from '../../../src/session/session.ts'
 import type { SessionIndex } from '../../../src/session/session-index.ts'
-import { epochMs, milliseconds, systemClock } from '../../../src/time.ts'
+import { type Clock, epochMs, milliseconds, systemClock } from '../../../src/time.ts'
 import { newIndex } from '../../contract/session-directory.contract.ts'
 import {
   HOUR_MS,
@@ -496,6 +496,37 @@ describe('while the store is away again', () => {
     )
     await admin.call('REPLICAOF', 'NO', 'ONE')
     await waitFor('it is there again', async () => (await state(digest)).kind === 'live')
+  })
+
+  it('an end that cannot be made, as where one master of a Cluster is missing, holds up no record', async () => {
+    const { admin, stores, begin, state } = await setUp()
+    const [hopeless, lost] = [newDigest(), await begin()]
+    await admin.rpush(keys.record(hopeless), 'no record')
+    await refusal(stores.sessions.end(hopeless, 'logout', systemClock.now()))
+    await admin.del(keys.record(lost.digest))
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    await waitFor('it is there again', async () => (await state(lost.digest)).kind === 'live')
+  })
+
+  it('no pause between two tries outlasts the reconnect', async () => {
+    const { server, admin, state } = await setUp()
+    let pauses = 0
+    const clock: Clock = {
+      ...systemClock,
+      sleep: (_, signal) => {
+        pauses += 1
+        return new Promise((resolve) => signal?.addEventListener('abort', () => resolve()))
+      },
+    }
+    const stores = connect(server.url, { ...PATIENT, clock })
+    const [hopeless, lost] = [newDigest(), newDigest()]
+    await stores.sessions.create(lost, oneHourRecord(), systemClock.now())
+    await admin.rpush(keys.record(hopeless), 'no record')
+    await refusal(stores.sessions.end(hopeless, 'logout', systemClock.now()))
+    await waitFor('the first try failed', () => pauses === 1)
+    await admin.del(keys.record(lost))
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    await waitFor('it is there again', async () => (await state(lost)).kind === 'live')
   })
 })
 
