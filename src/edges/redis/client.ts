@@ -130,30 +130,46 @@ export interface MastersWatch {
 }
 
 /**
- * Calls back whenever the servers that take writes may be others, or the same one after it was lost. Nodes of a
- * Cluster are compared besides, because a promoted replica is told of by no event.
+ * Calls `changed` whenever the servers that take writes may be others, or the same one after it was lost, and
+ * `regained` once one of them is connected to that was not among them before: it may lack writes. Nodes of a Cluster
+ * are compared besides, because a promoted replica is told of by no event. A lost master of a Cluster is listed anew
+ * every second until its replica is promoted: that nobody can connect to it is no news of the others.
  */
-export const watchMasters = (client: RedisClient, changed: () => void): MastersWatch => {
+export const watchMasters = (
+  client: RedisClient,
+  { changed, regained }: { readonly changed: () => void; readonly regained: () => void },
+): MastersWatch => {
   if (client instanceof Redis) {
-    client.on('ready', changed)
-    return { look: () => {}, stop: () => client.off('ready', changed) }
+    const ready = () => {
+      changed()
+      regained()
+    }
+    client.on('ready', ready)
+    return { look: () => {}, stop: () => client.off('ready', ready) }
   }
-  let known: readonly Redis[] = []
-  const tell = () => {
-    known = mastersOf(client)
-    changed()
-  }
-  const look = () => {
+  let known: readonly Redis[] | undefined
+  const follow = () => {
     const masters = mastersOf(client)
-    if (masters.length !== known.length || masters.some((master, at) => master !== known[at]))
-      tell()
+    // Whoever is connected to for the first time, together with all others, was not lost.
+    const added = known === undefined ? [] : masters.filter((master) => !known?.includes(master))
+    const isSame = added.length === 0 && masters.length === known?.length
+    known = masters
+    if (!isSame) changed()
+    for (const master of added) {
+      if (master.status === 'ready') regained()
+      else master.once('ready', regained)
+    }
   }
-  const timer = setInterval(look, MASTERS_EVERY_MS).unref()
-  client.on('ready', tell)
+  const ready = () => {
+    follow()
+    regained()
+  }
+  const timer = setInterval(follow, MASTERS_EVERY_MS).unref()
+  client.on('ready', ready)
   return {
-    look,
+    look: follow,
     stop: () => {
-      client.off('ready', tell)
+      client.off('ready', ready)
       clearInterval(timer)
     },
   }

@@ -47,11 +47,16 @@ export interface RedisConnection {
   /** Those servers now, in no order; none while there is no connection. */
   masters(): readonly Redis[]
   /**
-   * Calls back with the servers that take writes, now if there are any, and again whenever they may be others or may
-   * have lost writes: after a reconnect, a failover, a change of the Cluster or of the URL. Ends with the returned
-   * function.
+   * Calls back with the servers that take writes, now if there are any, and again whenever they may be others: after a
+   * reconnect, a failover, a change of the Cluster or of the URL, and in a Cluster whenever one comes or goes. Ends with
+   * the returned function.
    */
   onMasters(listener: MastersListener): () => void
+  /**
+   * Calls back once one of those servers is connected to again, or for the first time after others were: it may have
+   * lost writes. Not with the first connection, unless it was tried for in vain. Ends with the returned function.
+   */
+  onRegained(listener: () => void): () => void
   /** For whoever was just answered by a server that may be another: its listeners are told before it returns. */
   lookForMasters(): void
   /** Defines a script on every server connected to; sent by its digest, and whole where the server lost it. */
@@ -85,6 +90,10 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
     for (const listener of listeners) listener(masters)
   }
 
+  const regainedListeners = new Set<() => void>()
+  /** There was a connection, or an outage. */
+  let isRegaining = false
+
   const open = (): RedisLink => {
     const link = openRedisLink({
       address: address.current,
@@ -100,6 +109,11 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
       onMasters: () => {
         if (link === current) tellMasters(mastersListeners)
       },
+      onRegained: () => {
+        if (link !== current) return
+        if (isRegaining) for (const listener of regainedListeners) listener()
+        isRegaining = true
+      },
       onFailed: (reason) => onFailed(link, reason),
     })
     for (const [name, script] of scripts) link.client.defineCommand(name, script)
@@ -114,6 +128,7 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
   }
 
   const onFailed = (link: RedisLink, reason: FailureReason) => {
+    isRegaining = true
     if (link === successor)
       announce(
         'store_change_failed',
@@ -183,6 +198,10 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
       mastersListeners.add(listener)
       tellMasters([listener])
       return () => mastersListeners.delete(listener)
+    },
+    onRegained: (listener) => {
+      regainedListeners.add(listener)
+      return () => regainedListeners.delete(listener)
     },
     lookForMasters: () => current.lookForMasters(),
 

@@ -18,7 +18,7 @@ import {
 export interface RedisLink {
   readonly client: RedisClient
   isReady(): boolean
-  /** Calls `onMasters` before it returns, if there are others by now. */
+  /** Calls `onMasters` and `onRegained` before it returns, if there are others by now. */
   lookForMasters(): void
   /** Rejects with `store_unavailable` and nothing else. A write that timed out may have been applied. */
   run<T>(command: (client: RedisClient) => Promise<T>): Promise<T>
@@ -28,8 +28,10 @@ export interface RedisLink {
 
 interface LinkOptions extends Omit<ClientOptions, 'onNodeError'> {
   readonly onReady: () => void
-  /** There may be other masters, or the same ones without their latest writes. */
+  /** There may be other masters. */
   readonly onMasters: () => void
+  /** A master that was not there, or not connected to, is so now: it may lack the latest writes. */
+  readonly onRegained: () => void
   /** There is no connection, and requests no longer wait for one. Comes again for each try. */
   readonly onFailed: (reason: FailureReason) => void
 }
@@ -75,8 +77,13 @@ export const openRedisLink = (options: LinkOptions): RedisLink => {
     restarts = 0
     options.onReady()
   })
-  const masters = watchMasters(client, () => {
-    if (state === 'ready') options.onMasters()
+  const masters = watchMasters(client, {
+    changed: () => {
+      if (state === 'ready') options.onMasters()
+    },
+    regained: () => {
+      if (state === 'ready') options.onRegained()
+    },
   })
   client.on('error', (error: unknown) => {
     const reason = failureReason(error)

@@ -28,14 +28,20 @@ export const createReassertion = (options: {
   const { connection, journal, clock, emit } = options
   const closed = new AbortController()
   let isRunning = false
+  /** Ends the pause: what could not be written may be now. */
+  let regained = new AbortController()
 
   /** Until nothing is in doubt: what cannot be written now is tried again after a pause. */
   const run = async () => {
     const startedMs = clock.monotonicMs()
     let pauseMs = PAUSE_FIRST_MS
     while (!closed.signal.aborted && STAGES.some((stage) => journal.doubted(stage).length > 0)) {
+      regained = new AbortController()
       if (await round()) continue
-      await clock.sleep(milliseconds(pauseMs * (0.5 + Math.random() / 2)), closed.signal)
+      await clock.sleep(
+        milliseconds(pauseMs * (0.5 + Math.random() / 2)),
+        AbortSignal.any([closed.signal, regained.signal]),
+      )
       pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS)
     }
     isRunning = false
@@ -56,8 +62,8 @@ export const createReassertion = (options: {
         const results = await Promise.allSettled(batch.map(journal.restore))
         const failed = results.filter(({ status }) => status === 'rejected').length
         if (failed > 0) isComplete = false
-        // The store is away: the rest would fail as well. Of a Cluster one master alone may be.
-        if (failed === batch.length) return false
+        // The store is away: the rest would fail as well. The other stages may not, where one master of a Cluster is.
+        if (failed === batch.length) break
       }
     }
     return isComplete
@@ -68,11 +74,9 @@ export const createReassertion = (options: {
     isRunning = true
     void run()
   })
-  let isFirst = true
-  const leave = connection.onMasters(() => {
-    // Before the first connection nothing was written that could be lost.
-    if (!isFirst) journal.doubt()
-    isFirst = false
+  const leave = connection.onRegained(() => {
+    regained.abort()
+    journal.doubt()
   })
 
   return {

@@ -126,12 +126,17 @@ export const createRedisSessionStore = (options: RedisSessionStoreOptions): Sess
     return answer
   }
 
+  /** The session is over. An end of its own stays: a failover may still lose it. */
+  const forgetRecord = (known: JournalEntry | undefined) => {
+    if (known?.stage === 'record') journal.forget(known.name)
+  }
+
   /**
    * Whether the store lacks what this process knows it had. A missing record alone says nothing: it may have been
    * deleted, unless the store may have lost writes.
    */
   const isBehind = (state: StoredState, known: JournalEntry): boolean => {
-    if (known.stage === 'end') return known.outcome === 'written' && state.kind === 'live'
+    if (isEndedHere(known)) return state.kind === 'live'
     if (known.stage !== 'record') return false
     if (state.kind === 'live') return state.record.generation < known.generation
     if (state.kind === 'ended') return false
@@ -170,7 +175,7 @@ export const createRedisSessionStore = (options: RedisSessionStoreOptions): Sess
     load: async (digest) => {
       const state = await read(digest)
       const known = journal.find(keys.record(digest))
-      if (known?.stage === 'record' && state.kind === 'ended') journal.forget(known.name)
+      if (state.kind === 'ended') forgetRecord(known)
       if (known !== undefined && isBehind(state, known)) {
         if (!journal.isDoubted(known)) journal.doubt()
         await journal.restore(known)
@@ -248,19 +253,23 @@ export const createRedisSessionStore = (options: RedisSessionStoreOptions): Sess
 
       const { answer, isConfirmed } = await end.send(all, sent).catch((thrown: unknown) => {
         // Nothing is known of the record; a tombstone without one stays until nobody has it any more.
-        if (ASKED_FOR.includes(reason)) keep('asked_for', 0, epochMs(endedAt + RECORD_GRACE_MS))
+        if (ASKED_FOR.includes(reason) && !isEndedHere(journal.find(of.record)))
+          keep('asked_for', 0, epochMs(endedAt + RECORD_GRACE_MS))
         throw thrown
       })
       const [word, generation, deadline] = wordsOf(answer)
       const outcome = oneOf(['ended', 'already_ended', 'absent'], word)
       if (outcome === 'ended') keep('written', Number(generation), epochMs(Number(deadline)))
-      else journal.forget(of.record)
+      else forgetRecord(journal.find(of.record))
       if (isConfirmed) return outcome
       if (outcome === 'ended') endedUntold(digest, reason)
       throw notConfirmed()
     },
   }
 }
+
+const isEndedHere = (known: JournalEntry | undefined): boolean =>
+  known?.stage === 'end' && known.outcome === 'written'
 
 const wordsOf = (answer: unknown): readonly unknown[] => (Array.isArray(answer) ? answer : [])
 

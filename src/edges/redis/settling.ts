@@ -15,12 +15,9 @@ export interface Settling {
 const SETTLING_MS = REWRITE_PAUSE_MAX_MS + RECONNECT_MAX_MS
 
 export const createSettling = (connection: RedisConnection): Settling => {
-  let isFirst = true
   let settledAtMs = 0
-  connection.onMasters(() => {
-    // Before its first connection a process has heard of no outage: there may have been none.
-    if (!isFirst) settledAtMs = performance.now() + SETTLING_MS
-    isFirst = false
+  connection.onRegained(() => {
+    settledAtMs = performance.now() + SETTLING_MS
   })
   return {
     isUnderWay: () => {

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { createKeyNames } from '../../../src/edges/redis/keys.ts'
 import type { SessionDigest } from '../../../src/session/session.ts'
 import type { SessionIndex } from '../../../src/session/session-index.ts'
-import { epochMs, milliseconds, systemClock } from '../../../src/time.ts'
+import { type Clock, epochMs, milliseconds, systemClock } from '../../../src/time.ts'
 import { newIndex } from '../../contract/session-directory.contract.ts'
 import {
   HOUR_MS,
@@ -299,6 +299,17 @@ describe('an end that was lost', () => {
     expect(stores.events.filter(({ type }) => type === 'session_ended')).toEqual([])
   })
 
+  it('is there again though it was asked for twice, as by two tabs at once', async () => {
+    const { stores, reconnect, begin, snapshot, state } = await setUp()
+    const { digest } = await begin()
+    const setBack = await snapshot(digest)
+    expect(await stores.sessions.end(digest, 'logout', systemClock.now())).toBe('ended')
+    expect(await stores.sessions.end(digest, 'logout', systemClock.now())).toBe('already_ended')
+    await setBack()
+    await reconnect(stores)
+    expect(await state(digest)).toMatchObject({ kind: 'ended', reason: 'logout' })
+  })
+
   it('beats a newer generation that another process has', async () => {
     const { stores, others, reconnect, begin, next, snapshot, state } = await setUp()
     const { digest, record } = await begin()
@@ -421,6 +432,23 @@ describe('whoever reads before all was written again', () => {
     expect(stores.events).toMatchObject([{ type: 'store_reasserted', lost: 1, lostEnds: 1 }])
   })
 
+  it('meets no session that it ended itself, though a repetition of that end failed', async () => {
+    const { server, admin, begin, snapshot } = await setUp()
+    const impatient = connect(server.url)
+    await impatient.health.ping()
+    const { digest } = await begin()
+    const setBack = await snapshot(digest)
+    const end = () => impatient.sessions.end(digest, 'logout', systemClock.now())
+    await end()
+    await admin.client('PAUSE', 60_000, 'WRITE')
+    const mark = { at: systemClock.now(), reason: 'admin' } as const
+    await Promise.all([refusal(end()), refusal(impatient.directory.markEnded(newIndex(), mark))])
+    await admin.client('UNPAUSE')
+    await waitFor('what was asked for is made', () => impatient.events.length > 0)
+    await setBack()
+    expect(await impatient.sessions.load(digest)).toMatchObject({ kind: 'ended', reason: 'logout' })
+  })
+
   it('meets no generation that it has replaced itself', async () => {
     const { stores, begin, next, snapshot } = await setUp()
     const { digest, record } = await begin()
@@ -468,6 +496,37 @@ describe('while the store is away again', () => {
     )
     await admin.call('REPLICAOF', 'NO', 'ONE')
     await waitFor('it is there again', async () => (await state(digest)).kind === 'live')
+  })
+
+  it('an end that cannot be made, as where one master of a Cluster is missing, holds up no record', async () => {
+    const { admin, stores, begin, state } = await setUp()
+    const [hopeless, lost] = [newDigest(), await begin()]
+    await admin.rpush(keys.record(hopeless), 'no record')
+    await refusal(stores.sessions.end(hopeless, 'logout', systemClock.now()))
+    await admin.del(keys.record(lost.digest))
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    await waitFor('it is there again', async () => (await state(lost.digest)).kind === 'live')
+  })
+
+  it('no pause between two tries outlasts the reconnect', async () => {
+    const { server, admin, state } = await setUp()
+    let pauses = 0
+    const clock: Clock = {
+      ...systemClock,
+      sleep: (_, signal) => {
+        pauses += 1
+        return new Promise((resolve) => signal?.addEventListener('abort', () => resolve()))
+      },
+    }
+    const stores = connect(server.url, { ...PATIENT, clock })
+    const [hopeless, lost] = [newDigest(), newDigest()]
+    await stores.sessions.create(lost, oneHourRecord(), systemClock.now())
+    await admin.rpush(keys.record(hopeless), 'no record')
+    await refusal(stores.sessions.end(hopeless, 'logout', systemClock.now()))
+    await waitFor('the first try failed', () => pauses === 1)
+    await admin.del(keys.record(lost))
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    await waitFor('it is there again', async () => (await state(lost)).kind === 'live')
   })
 })
 
