@@ -436,10 +436,14 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
           // winner's grant at a provider that does not rotate (observed).
           return await adopt(open)
         case 'ended':
-        case 'absent':
-          // The session ended meanwhile. Nothing is resurrected, and what came back is revoked.
-          revoke(next.tokens.refreshToken, sessionLabel(open.ticket.digest))
-          return await adopt(open)
+        case 'absent': {
+          // The session ended meanwhile. Nothing is resurrected, and what came back is revoked; but where the same
+          // browser signed in anew, its new session may live on that very grant.
+          const landing = await adopt(open)
+          if (!(landing.outcome === 'rejected' && landing.reason === 'replaced_at_login'))
+            revoke(next.tokens.refreshToken, sessionLabel(open.ticket.digest))
+          return landing
+        }
       }
     } catch (thrown) {
       if (thrown instanceof GatewayError && thrown.code === 'store_unavailable') return undefined

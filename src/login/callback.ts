@@ -10,7 +10,7 @@ import type { ClientAddress } from '../guard/admission.ts'
 import type { Provider, SignIn } from '../oidc/provider.ts'
 import type { Revoke } from '../oidc/revocation.ts'
 import type { Sealer } from '../session/seal.ts'
-import type { Claims } from '../session/session.ts'
+import type { Claims, Session } from '../session/session.ts'
 import {
   type CookieNames,
   clearCookie,
@@ -188,7 +188,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     const { signIn } = exchanged
 
     if (!acrWasMet(transaction, signIn)) {
-      discard(signIn)
+      void discard(transaction, signIn)
       return failure('acr_not_met', undefined, transaction, forget)
     }
     const again = await askForConsentOnce(request, transaction, signIn, scope)
@@ -201,7 +201,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
 
     const claims = await gatherClaims(signIn)
     if (!maySignIn(claims, settings.requirements)) {
-      discard(signIn)
+      void discard(transaction, signIn)
       return refusal('requirements', request, transaction, forget)
     }
 
@@ -225,8 +225,10 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       if ((await vault.endOvertaken(open)) !== undefined)
         return failure('ended_meanwhile', undefined, transaction, forget)
       // Before the former session ends: who is refused keeps what they had.
-      if ((await limit(open, formerTicket(transaction)?.digest)) === 'refused')
+      if ((await limit(open, formerTicket(transaction)?.digest)) === 'refused') {
+        void discard(transaction, signIn)
         return refusal('session_limit', request, transaction, forget)
+      }
       await endFormer(transaction, signIn)
     } catch (thrown) {
       // Nobody holds the new ticket yet: the browser keeps the session it had, and can sign in again.
@@ -302,7 +304,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     }
   }
 
-  /** A store that fails now leaves tokens that nobody holds: revoked, unless the grant may be the former session's too. */
+  /** A store that fails now leaves tokens that nobody holds. */
   async function begin(
     transaction: Transaction,
     signIn: SignIn,
@@ -311,7 +313,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     try {
       return await vault.begin(...session)
     } catch (thrown) {
-      if (transaction.former === undefined) discard(signIn)
+      void discard(transaction, signIn)
       throw thrown
     }
   }
@@ -370,8 +372,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
 
   /**
    * The session that existed at the start is replaced, its ticket dead at once. Its refresh token is revoked only
-   * where that is known to be another grant: providers tie all sign-ins of one browser session to one, and
-   * revoking the old token there would kill the new one (observed with oidc-provider's default).
+   * where that is known to be another grant.
    */
   async function endFormer(transaction: Transaction, signIn: SignIn): Promise<void> {
     const former = formerTicket(transaction)
@@ -380,19 +381,36 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     if (seen.kind !== 'live') return
     const { session } = seen.open
     await vault.end(seen.open, 'replaced_at_login')
-    const sid = text(signIn.idTokenClaims.sid)
-    const otherGrant =
-      session.issuer !== transaction.issuer ||
-      session.subject !== signIn.subject ||
-      (sid !== undefined &&
-        session.providerSessionId !== undefined &&
-        sid !== session.providerSessionId)
-    if (otherGrant) revoke(session.tokens.refreshToken, sessionLabel(former.digest))
+    if (isAnotherGrant(session, transaction, signIn))
+      revoke(session.tokens.refreshToken, sessionLabel(former.digest))
   }
 
-  function discard(signIn: SignIn): void {
+  /** What a sign-in that came to nothing got is revoked, unless a session that goes on may live on the same grant. */
+  async function discard(transaction: Transaction, signIn: SignIn): Promise<void> {
+    const former = formerTicket(transaction)
+    if (former !== undefined) {
+      const seen = await vault.read(former).catch(() => undefined)
+      // Without the store nobody knows, and signing somebody out for it would be worse.
+      if (seen === undefined) return
+      if (seen.kind === 'live' && !isAnotherGrant(seen.open.session, transaction, signIn)) return
+    }
     revoke(signIn.tokens.refreshToken, 'none')
   }
+}
+
+/**
+ * Providers tie all sign-ins of one browser session to one grant, and revoking a token of one sign-in there kills the
+ * others too (observed with oidc-provider's default).
+ */
+const isAnotherGrant = (session: Session, transaction: Transaction, signIn: SignIn): boolean => {
+  const sid = text(signIn.idTokenClaims.sid)
+  return (
+    session.issuer !== transaction.issuer ||
+    session.subject !== signIn.subject ||
+    (sid !== undefined &&
+      session.providerSessionId !== undefined &&
+      sid !== session.providerSessionId)
+  )
 }
 
 /** A provider may legally return a lower `acr` than asked (RFC 9470 §5): then the answer is not accepted. */

@@ -8,7 +8,8 @@ import type { Clock, EpochMs } from '../time.ts'
 
 /**
  * Asked once the new session is written, so that of two sign-ins at once each sees the other. `former` is the session
- * that the new one takes the place of, and does not count. A refused session has ended, its refresh token revoked.
+ * that the new one takes the place of, and does not count. A refused session has ended; what it held is the caller's to
+ * revoke.
  */
 export type SessionLimit = (
   open: OpenSession,
@@ -47,7 +48,7 @@ export const createSessionLimit = ({
     const place = sessions.findIndex(({ digest }) => digest === open.ticket.digest)
     if (beyondMax === 'deny') {
       if (place < max) return 'within'
-      await vault.endAndRevoke(open, 'session_limit')
+      await vault.end(open, 'session_limit')
       return 'refused'
     }
     for (const session of sessions.slice(0, Math.max(0, sessions.length - max)))

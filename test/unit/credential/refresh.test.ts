@@ -277,6 +277,17 @@ test('a logout during a refresh is not undone, and what came back is revoked', a
   expect(ended()).toEqual(['logout'])
 })
 
+test('what comes back for a session that a new sign-in has replaced is not revoked: the new one may live on it', async () => {
+  const { machine, later, answers, vault, granted, revoked } = await setUp()
+  const open = await later(EXPIRED_MS)
+  answers(async (request) => {
+    await vault.end(open, 'replaced_at_login')
+    return granted(request)
+  })
+  expect(await machine.freshen(open)).toEqual({ kind: 'ended', reason: 'replaced_at_login' })
+  expect(revoked).toEqual([])
+})
+
 test('a store that fails exactly between answer and write loses nothing', async () => {
   let down = false
   const { machine, later, answers, calls, granted, reread, clock, ended } = await setUp({
