@@ -24,6 +24,8 @@ export interface Asked {
   readonly maxAgeSeconds: number | undefined
   /** `prompt=consent` was sent. */
   readonly consent: boolean
+  /** `prompt=login` was sent; absent in transactions of earlier builds. */
+  readonly reauthentication?: boolean
 }
 
 export interface Transaction {
