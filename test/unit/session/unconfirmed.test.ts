@@ -14,9 +14,11 @@ const setUp = () => {
   let isStalled = false
   const stalling: SessionStore = new Proxy(base.stores.sessions, {
     get: (target, method: keyof SessionStore) => {
-      if (!isStalled || (method !== 'create' && method !== 'end')) return target[method]
+      if (method !== 'create' && method !== 'end') return target[method]
+      // Asked at the call: the vault takes its store's methods once.
       return async (...args: never[]) => {
-        await (target[method] as (...of: never[]) => Promise<unknown>)(...args)
+        const outcome = await (target[method] as (...of: never[]) => Promise<unknown>)(...args)
+        if (!isStalled) return outcome
         throw new GatewayError('store_unavailable', { reason: NOT_CONFIRMED })
       }
     },
