@@ -117,7 +117,10 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
     const setCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
     const path = upstreamPath(route, target)
     const policy = dependencies.requestPolicy(route)
-    const responsePolicy = dependencies.responsePolicy(route)
+    const ofRoute = dependencies.responsePolicy(route)
+    // Whoever got an answer with this cookie out of a cache would be this user (RFC 9111 §3).
+    const responsePolicy: ResponseHeaderPolicy =
+      setCookies.length === 0 ? ofRoute : { ...ofRoute, cache: 'private, no-store' }
 
     const attempt = (
       session: OpenSession | undefined,

@@ -93,9 +93,11 @@ const createCounts = (clock: Clock, { max, maxShared, reason }: Limit) => {
   }
 }
 
-/** One subscriber has a whole IPv6 /64, so that is what counts as one address. */
-const networkOf = (address: string): string =>
-  address.includes(':') ? expanded(address).slice(0, 4).join(':') : address
+/** One subscriber has a whole IPv6 /64, so that is what counts as one address. A dual-stack socket's IPv4 is IPv4. */
+const networkOf = (address: string): string => {
+  if (/^::ffff:[0-9.]+$/.test(address)) return address.slice('::ffff:'.length)
+  return address.includes(':') ? expanded(address).slice(0, 4).join(':') : address
+}
 
 const expanded = (address: string): readonly string[] => {
   const [head = '', tail] = address.split('::')

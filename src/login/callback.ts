@@ -215,6 +215,10 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       discard(transaction, signIn)
       return failure('acr_not_met', undefined, transaction, forget)
     }
+    if (!wasAnew(transaction, signIn)) {
+      discard(transaction, signIn)
+      return failure('auth_time_past', undefined, transaction, forget)
+    }
     const again = await askForConsentOnce(request, transaction, signIn, scope)
     if (again !== undefined)
       return {
@@ -397,8 +401,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
 
   /**
    * The session that existed at the start is replaced, its ticket dead at once. Its refresh token is revoked only
-   * where that is known to be another grant: providers tie all sign-ins of one browser session to one, and
-   * revoking the old token there would kill the new one (observed with oidc-provider's default).
+   * where that is known to be another grant.
    */
   async function endFormer(transaction: Transaction, signIn: SignIn): Promise<void> {
     const former = formerTicket(transaction)
@@ -452,6 +455,19 @@ const acrWasMet = (transaction: Transaction, signIn: SignIn): boolean => {
   if (acrValues === undefined) return true
   const acr = text(signIn.idTokenClaims.acr)
   return acr !== undefined && acrValues.split(' ').includes(acr)
+}
+
+/** How far the provider's clock may be behind. */
+const CLOCK_TOLERANCE_MS = 30_000
+
+/** `prompt=login` goes through the browser, and whoever sits there may take it out (OIDC Core §3.1.2.1). */
+const wasAnew = (transaction: Transaction, signIn: SignIn): boolean => {
+  const authTime = number(signIn.idTokenClaims.auth_time)
+  return (
+    transaction.asked.reauthentication !== true ||
+    authTime === undefined ||
+    authTime * 1000 >= transaction.signInStartedAt - CLOCK_TOLERANCE_MS
+  )
 }
 
 const KNOWN_ERRORS: ReadonlySet<string> = new Set([

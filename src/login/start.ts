@@ -154,6 +154,7 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
           : (request.parameters.prompt ??
             settings.authorizationParams.prompt ??
             (consent.verdict === 'helps' && asksOffline(scope) ? 'consent' : undefined))
+      const prompts = prompt?.split(' ') ?? []
       const parameters: Readonly<Record<string, string>> = {
         ...settings.authorizationParams,
         ...request.parameters,
@@ -184,7 +185,8 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
         asked: {
           acrValues: parameters.acr_values,
           maxAgeSeconds: numberOf(parameters.max_age),
-          consent: prompt?.split(' ').includes('consent') === true,
+          consent: prompts.includes('consent'),
+          reauthentication: prompts.includes('login'),
           silent: prompt === 'none',
         },
         signInStartedAt,

@@ -26,6 +26,8 @@ export interface Asked {
   readonly consent: boolean
   /** `prompt=none` was sent: whoever asked wants to hear that the user must be asked, and no page. */
   readonly silent: boolean
+  /** `prompt=login` was sent; absent in transactions of earlier builds. */
+  readonly reauthentication?: boolean
 }
 
 export interface Transaction {

@@ -3,7 +3,7 @@
 import type { Emit, EndReason } from '../events.ts'
 import type { Clock, EpochMs, Seconds } from '../time.ts'
 import type { RecordSealer, SessionMetadata } from './record.ts'
-import type { SessionDigest } from './session.ts'
+import { isOverByTime, type SessionDigest } from './session.ts'
 import { createSessionEnd } from './session-end.ts'
 import { EVERYONE, indicesOf, type SessionIndex } from './session-index.ts'
 import type { DigestPage, SessionDirectory, SessionStore } from './session-store.ts'
@@ -86,13 +86,8 @@ export const createRoster = (dependencies: RosterDependencies): Roster => {
   }
 
   /** Over by time, though nobody has met it since. */
-  const isOver = ({ lastActivityAt, absoluteExpiresAt }: ListedSession): boolean => {
-    const now = clock.now()
-    return (
-      now >= absoluteExpiresAt ||
-      (lastActivityAt !== undefined && now >= lastActivityAt + idle * 1000)
-    )
-  }
+  const isOver = ({ lastActivityAt, absoluteExpiresAt }: ListedSession): boolean =>
+    isOverByTime(absoluteExpiresAt, lastActivityAt, idle, clock.now())
 
   const pageOf = async (
     index: SessionIndex | undefined,

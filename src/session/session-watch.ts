@@ -59,6 +59,8 @@ interface Watched {
 export const createSessionWatch = (dependencies: SessionWatchDependencies): SessionWatch => {
   const { vault, changes, clock, lifetimes, random } = dependencies
   const watched = new Map<SessionDigest, Watched>()
+  /** Changed by the store's own word, so its store answers: read first, and whatever else is out of reach. */
+  const changed = new Set<Watched>()
   const due = new Set<Watched>()
   const closing = new AbortController()
   let readings = 0
@@ -67,11 +69,16 @@ export const createSessionWatch = (dependencies: SessionWatchDependencies): Sess
   let outagePauseMs = OUTAGE_PAUSE_MIN_MS
 
   const readDue = () => {
-    for (const entry of due) {
-      if (isPausing || readings >= READINGS_MAX) return
-      // It stays due: what changed while it was being read is read once more.
+    readFrom(changed)
+    if (!isPausing) readFrom(due)
+  }
+
+  const readFrom = (waiting: Set<Watched>) => {
+    for (const entry of waiting) {
+      if (readings >= READINGS_MAX) return
+      // It waits on: what changed while it was being read is read once more.
       if (entry.isBeingRead) continue
-      due.delete(entry)
+      waiting.delete(entry)
       void read(entry)
     }
   }
@@ -108,6 +115,7 @@ export const createSessionWatch = (dependencies: SessionWatchDependencies): Sess
 
   const forget = (entry: Watched) => {
     if (isWatched(entry)) watched.delete(entry.ticket.digest)
+    changed.delete(entry)
     due.delete(entry)
   }
 
@@ -154,7 +162,7 @@ export const createSessionWatch = (dependencies: SessionWatchDependencies): Sess
     changed: (digest) => {
       const entry = watched.get(digest)
       if (entry === undefined) return
-      due.add(entry)
+      changed.add(entry)
       readDue()
     },
     gap: () => {
@@ -182,7 +190,7 @@ export const createSessionWatch = (dependencies: SessionWatchDependencies): Sess
       const { holders } = entry
       holders.add(holder)
       // What changed since the holder last read was told before it watched.
-      due.add(entry)
+      changed.add(entry)
       readDue()
       if (!isTurning) void turn()
       const held = entry
@@ -196,6 +204,7 @@ export const createSessionWatch = (dependencies: SessionWatchDependencies): Sess
       unsubscribe()
       closing.abort()
       watched.clear()
+      changed.clear()
       due.clear()
     },
   }

@@ -69,6 +69,15 @@ export const lifetimeAt = (
   return session.tokens.refreshToken === undefined ? 'access_token_expired' : 'refresh_expired'
 }
 
+/** The same as far as it shows without the session's key: its two lifetimes. */
+export const isOverByTime = (
+  absoluteExpiresAt: EpochMs,
+  lastActivityAt: EpochMs | undefined,
+  idle: Seconds,
+  now: EpochMs,
+): boolean =>
+  now >= absoluteExpiresAt || (lastActivityAt !== undefined && now >= lastActivityAt + idle * 1000)
+
 /** A refresh token's own expiry counts only where the provider stated one; past it there is nothing to spend. */
 export const canRefresh = (tokens: TokenSet, now: EpochMs): boolean =>
   tokens.refreshToken !== undefined &&

@@ -7,6 +7,7 @@ import type { CurrentKeyRing } from './key-ring.ts'
 import type { RecordSealer, SessionMetadata } from './record.ts'
 import {
   activityIsDue,
+  isOverByTime,
   type Lifetimes,
   lifetimeAt,
   type Session,
@@ -107,6 +108,23 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     return ended
   }
 
+  /**
+   * Another live session of the same sign-in at the provider, or of the user where it names none. Two tabs that sign in
+   * at once have one each, and one grant: revoking what the forgotten one held would sign out who uses the other.
+   */
+  const sharesItsGrant = async (digest: SessionDigest, session: Session): Promise<boolean> => {
+    const index = indicesOf(session).at(-1)
+    if (index === undefined) return false
+    for (const other of (await directory.list(index, undefined)).digests) {
+      const state = other === digest ? undefined : await store.load(other)
+      if (state?.kind !== 'live') continue
+      const { record, lastActivityAt } = state
+      if (!isOverByTime(record.absoluteExpiresAt, lastActivityAt, lifetimes.idle, clock.now()))
+        return true
+    }
+    return false
+  }
+
   const read: Vault['read'] = async (ticket) => {
     const state = await store.load(ticket.digest)
     if (state.kind === 'ended') return state
@@ -117,7 +135,9 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
     if (lifetime === 'live')
       return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
-    await endLatest({ ticket, session: opened.session }, lifetime)
+    const over = { ticket, session: opened.session }
+    if (await sharesItsGrant(ticket.digest, opened.session)) await end(over, lifetime)
+    else await endLatest(over, lifetime)
     return { kind: 'ended', reason: lifetime }
   }
 

@@ -170,6 +170,8 @@ describe('sessions', () => {
     ['DELETE', '?subject=alice&subject=bob'],
     ['DELETE', '?subjct=alice'],
     ['DELETE', '?issuer=https://id.example.com'],
+    ['DELETE', '?subject=alice&issuer='],
+    ['GET', '?issuer='],
     ['GET', '?all=true'],
     ['GET', '?cursor='],
     ['GET', '?cursor=x%20y'],
@@ -180,6 +182,14 @@ describe('sessions', () => {
     const alice = await whole.signedIn('alice')
     const answer = await admin(method, `/admin/sessions${rest}`)
     expect([answer.status, answer.body.code]).toEqual([400, 'request_invalid'])
+    expect(await isAlive(alice)).toBe(true)
+    await admin('DELETE', '/admin/sessions?all=true')
+  })
+
+  it('RFC 3986 §3.4 a question mark belongs to the name that has it', async () => {
+    const alice = await whole.signedIn('alice')
+    expect(await listed('?subject=alice?x')).toEqual([])
+    expect((await admin('DELETE', '/admin/sessions?subject=alice?x')).body).toEqual({ ended: 0 })
     expect(await isAlive(alice)).toBe(true)
     await admin('DELETE', '/admin/sessions?all=true')
   })

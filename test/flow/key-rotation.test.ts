@@ -11,6 +11,7 @@ import { describe, expect, test } from 'vitest'
 import { ringIdOf } from '../../src/session/key-ring.ts'
 import { sessionCookie } from '../support/cookies.ts'
 import { type Replicas, startReplicas } from '../support/replicas.ts'
+import { answerJson } from '../support/upstream-api.ts'
 import { waitFor } from '../support/wait.ts'
 import { CLIENT_SECRET, clientOf, startWholeGateway } from '../support/whole-gateway.ts'
 
@@ -194,6 +195,46 @@ test('a record whose secret left the ring leads nowhere, and its cookie is not c
   expect(whole.log.at(-1)).toMatchObject({ event: 'request_refused', reason: 'not_opened' })
   const out = await browser.fetch('/bff/logout', { method: 'POST' })
   expect([out.status, out.headerLines('set-cookie')]).toEqual([200, []])
+})
+
+test('RFC 9111 §3 an answer that brings a cookie under the new secret is for no cache, whatever its route allows', async (context) => {
+  const directory = mkdtempSync(join(tmpdir(), 'coatcheck-ring-'))
+  const write = (...names: Name[]) =>
+    writeFileSync(join(directory, 'ring'), names.map(secretOf).join(','))
+  write('A', 'B')
+  const whole = await startWholeGateway({
+    env: {
+      COATCHECK_UPSTREAM: undefined,
+      COATCHECK_SECRET: '',
+      COATCHECK_SECRET_FILE: join(directory, 'ring'),
+    },
+    file: ({ api }) => ({
+      routes: [
+        {
+          path: '/api',
+          upstream: api,
+          accept: ['session', 'anonymous'],
+          credential: 'none',
+          cache: 'upstream',
+        },
+      ],
+    }),
+  })
+  context.onTestFinished(async () => {
+    await whole.close()
+    rmSync(directory, { recursive: true })
+  })
+  whole.api.answerWith(answerJson({}, 200, { 'cache-control': 'public, max-age=600' }))
+  const browser = await whole.signedIn()
+  const before = await browser.fetch('/api/logo')
+  expect(before.headerLines('cache-control')).toEqual(['public, max-age=600'])
+  write('B', 'A')
+  whole.reread()
+  const renewed = await browser.fetch('/api/logo')
+  expect(renewed.headerLines('set-cookie')).toEqual([
+    expect.stringContaining(`=Fe26.2*${idOf('B')}*`),
+  ])
+  expect(renewed.headerLines('cache-control')).toEqual(['private, no-store'])
 })
 
 describe.concurrent('secrets from files that change 5 s apart', { timeout: 150_000 }, () => {

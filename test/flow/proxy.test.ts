@@ -4,8 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
 import { PASSWORD_ACR } from '../../src/dev/sign-in.ts'
 import { sessionCookie } from '../support/cookies.ts'
+import { FakeProvider } from '../support/fake-provider.ts'
 import { answerJson } from '../support/upstream-api.ts'
-import { startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
+import { CLIENT_ID, startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
 
 let whole: WholeGateway
 afterEach(() => whole.close())
@@ -266,4 +267,28 @@ test('a developer who opens another host is led to the public one; calls are not
     redirect: 'manual',
   })
   expect([led.status, led.header('location')]).toEqual([307, `${whole.url}/orders?x=1`])
+})
+
+test.each<[string, number | undefined, string, string | undefined]>([
+  ['an authentication of before', -100, 'prompt=login', 'auth_time_past'],
+  ['one of just now', 0, 'prompt=login', undefined],
+  ['one that the provider does not date', undefined, 'prompt=login', undefined],
+  ['one of before, where none was asked for', -100, 'prompt=select_account', undefined],
+])('OIDC Core §3.1.2.1 prompt=login, answered by %s', async (_, ageSeconds, asked, reason) => {
+  const provider = await FakeProvider.start({ clientId: CLIENT_ID })
+  whole = await startWholeGateway({
+    env: { COATCHECK_ISSUER: provider.issuer, COATCHECK_RESOURCE: undefined },
+  })
+  const authTime = ageSeconds === undefined ? undefined : Math.floor(Date.now() / 1000) + ageSeconds
+  provider.lieInIdTokens({ claims: { auth_time: authTime } })
+  const browser = whole.browser()
+  const landed = await browser.navigate(`${whole.url}/bff/login?${asked}`)
+  expect(landed.status === 400).toBe(reason !== undefined)
+  expect((await browser.fetch('/bff/session')).json()).toMatchObject({
+    authenticated: reason === undefined,
+  })
+  expect(whole.log.flatMap((line) => (line.event === 'login_failed' ? [line.reason] : []))).toEqual(
+    reason === undefined ? [] : [reason],
+  )
+  await provider.close()
 })

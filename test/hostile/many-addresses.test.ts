@@ -43,6 +43,16 @@ it('RFC 4291 §2.5.4 an IPv6 network of one subscriber is one', () => {
   expect(refusals(times(FAILURES_MAX + 50, inMany))).toBe(0)
 })
 
+it('RFC 4291 §2.5.5.2 IPv4 peers of a dual-stack socket are one each', () => {
+  const mapped = (turn: number) => ({ address: `::ffff:192.0.2.${turn}`, shared: false })
+  expect(refusals(times(FAILURES_MAX + 50, mapped))).toBe(0)
+  const asEither = (turn: number) => ({
+    address: turn % 2 === 0 ? '::ffff:192.0.2.1' : '192.0.2.1',
+    shared: false,
+  })
+  expect(refusals(times(FAILURES_MAX + 50, asEither))).toBe(50)
+})
+
 it('behind a proxy that nobody trusts is bounded too, much higher', () => {
   const proxied = () => ({ address: '192.0.2.1', shared: true })
   expect(refusals(times(SHARED_MAX + 7, proxied))).toBe(7)

@@ -93,7 +93,7 @@ const selectionFrom = (
   const [subject, sid, all] = [parameter('subject'), parameter('sid'), parameter('all')]
   const issuer = parameter('issuer')
   const given = [subject, sid, all].filter((value) => value !== undefined)
-  if (given.includes('')) throw invalid('selection_empty')
+  if (given.includes('') || issuer === '') throw invalid('selection_empty')
   if (given.length > 1) throw invalid('selection_ambiguous')
   if (subject !== undefined) return { by: 'subject', subject, issuer }
   if (sid !== undefined) return { by: 'sid', sid, issuer }

@@ -52,7 +52,8 @@ export const createOperations = (options: OperationsOptions): RequestListener =>
   }
 
   const answer = async (req: IncomingMessage, requestId: string): Promise<Reply> => {
-    const [path = '', query] = (req.url ?? '').split('?', 2)
+    // At the first question mark: a further one belongs to the query.
+    const [, path = '', query = ''] = /^([^?]*)\??(.*)$/s.exec(req.url ?? '') ?? []
     if (admin !== undefined && path.startsWith('/admin/'))
       return admin(req, { path, query: new URLSearchParams(query) }, requestId)
     const known = Object.hasOwn(answers, path) ? answers[path] : undefined

@@ -20,7 +20,7 @@ let test: TestVault
 let watch: SessionWatch
 let readings: string[]
 /** What reading the store does before it answers; throwing is an outage. */
-let onRead: () => void | Promise<void>
+let onRead: (digest: string) => void | Promise<void>
 beforeEach(() => {
   test = createTestVault(LIFETIMES)
   readings = []
@@ -34,7 +34,7 @@ const watchOn = (changes: SessionChanges) =>
     vault: {
       read: async (ticket) => {
         readings.push(ticket.digest)
-        await onRead()
+        await onRead(ticket.digest)
         return test.vault.read(ticket)
       },
     } satisfies Pick<Vault, 'read'>,
@@ -330,6 +330,25 @@ describe('a store that', () => {
     onRead = () => {}
     await test.clock.advance(1_000)
     expect(one.heard).toEqual(['lives 0', 'ended logout'])
+  })
+
+  it('is down in part, as a Cluster without one master: what the rest tells is heard at once', async () => {
+    const lost = new Set<string>()
+    onRead = (digest) => {
+      if (lost.has(digest)) outage()
+    }
+    for (let count = 0; count < 500; count += 1) {
+      const open = await begin()
+      lost.add(open.ticket.digest)
+      watch.watch(open, holder())
+    }
+    const open = await begin()
+    const one = holder()
+    watch.watch(open, one)
+    await test.clock.advance(60_000)
+    await test.vault.end(open, 'admin')
+    await test.clock.advance(0)
+    expect(one.heard.at(-1)).toBe('ended admin')
   })
 
   it('misses a record for a moment, as after a failover, ends nothing', async () => {
