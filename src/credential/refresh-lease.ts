@@ -5,6 +5,8 @@ import type { Milliseconds } from '../time.ts'
 
 /** A result that the store did not take is offered to it again after this, at most. */
 export const REWRITE_PAUSE_MAX_MS = 1_000
+/** A holder renews at least this often, however long its call may take: a failover may have lost its lease. */
+export const RENEW_PAUSE_MAX_MS = 500
 
 export interface LeaseRequest {
   /** Random per taking: only its holder renews or releases. */

@@ -18,7 +18,12 @@ import type { OpenSession, Vault } from '../session/vault.ts'
 import { type Clock, type Milliseconds, milliseconds, type Seconds } from '../time.ts'
 import { DUE_BEFORE_MAX_MS, freshnessAt } from './freshness.ts'
 import type { ProviderSlots, Slot } from './provider-slots.ts'
-import { type LeaseRequest, REWRITE_PAUSE_MAX_MS, type RefreshLease } from './refresh-lease.ts'
+import {
+  type LeaseRequest,
+  RENEW_PAUSE_MAX_MS,
+  REWRITE_PAUSE_MAX_MS,
+  type RefreshLease,
+} from './refresh-lease.ts'
 
 /** Every limit follows from the token endpoint's timeout, so none can contradict another. */
 export interface RefreshTimes {
@@ -40,7 +45,7 @@ export const refreshTimes = (tokenTimeout: Seconds): RefreshTimes => {
   const giveUp = timeout + lease
   return {
     lease: milliseconds(lease),
-    renewEvery: milliseconds(lease / 4),
+    renewEvery: milliseconds(Math.min(lease / 4, RENEW_PAUSE_MAX_MS)),
     giveUp: milliseconds(giveUp),
     requestWait: milliseconds(Math.min(2_500, timeout / 2)),
     flight: milliseconds(giveUp + timeout + lease),

@@ -20,12 +20,13 @@ export interface Reassertion {
 }
 
 export const createReassertion = (options: {
-  readonly connection: RedisConnection
+  /** All that write: each may lose a master by itself. */
+  readonly connections: readonly Pick<RedisConnection, 'onRegained'>[]
   readonly journal: Journal
   readonly clock: Clock
   readonly emit: Emit
 }): Reassertion => {
-  const { connection, journal, clock, emit } = options
+  const { connections, journal, clock, emit } = options
   const closed = new AbortController()
   let isRunning = false
   /** Ends the pause: what could not be written may be now. */
@@ -74,14 +75,16 @@ export const createReassertion = (options: {
     isRunning = true
     void run()
   })
-  const leave = connection.onRegained(() => {
-    regained.abort()
-    journal.doubt()
-  })
+  const leaves = connections.map((connection) =>
+    connection.onRegained(() => {
+      regained.abort()
+      journal.doubt()
+    }),
+  )
 
   return {
     close: () => {
-      leave()
+      for (const leave of leaves) leave()
       closed.abort()
     },
   }

@@ -251,16 +251,19 @@ export const createRedisSessionStore = (options: RedisSessionStoreOptions): Sess
           sentIn,
         )
 
-      const { answer, isConfirmed } = await end.send(all, sent).catch((thrown: unknown) => {
-        // Nothing is known of the record; a tombstone without one stays until nobody has it any more.
+      // Nothing is known of the record; a tombstone without one stays until nobody has it any more.
+      const inVain = (thrown: unknown): never => {
         if (ASKED_FOR.includes(reason) && !isEndedHere(journal.find(of.record)))
           keep('asked_for', 0, epochMs(endedAt + RECORD_GRACE_MS))
         throw thrown
-      })
+      }
+
+      const { answer, isConfirmed } = await end.send(all, sent).catch(inVain)
       const [word, generation, deadline] = wordsOf(answer)
       const outcome = oneOf(['ended', 'already_ended', 'absent'], word)
       if (outcome === 'ended') keep('written', Number(generation), epochMs(Number(deadline)))
       else forgetRecord(journal.find(of.record))
+      if (outcome === 'absent' && settling.isUnderWay()) return inVain(storeUnavailable('settling'))
       if (isConfirmed) return outcome
       if (outcome === 'ended') endedUntold(digest, reason)
       throw notConfirmed()

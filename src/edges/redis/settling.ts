@@ -3,7 +3,7 @@
  * what is missing then is not known to be absent, and who holds a lease may be about to put it back.
  */
 
-import { REWRITE_PAUSE_MAX_MS } from '../../credential/refresh-lease.ts'
+import { RENEW_PAUSE_MAX_MS, REWRITE_PAUSE_MAX_MS } from '../../credential/refresh-lease.ts'
 import { RECONNECT_MAX_MS } from './client.ts'
 import type { RedisConnection } from './connection.ts'
 
@@ -11,8 +11,8 @@ export interface Settling {
   isUnderWay(): boolean
 }
 
-/** All are connected again by then, and results that the store was not there for have been offered to it. */
-const SETTLING_MS = REWRITE_PAUSE_MAX_MS + RECONNECT_MAX_MS
+/** All are connected again by then, have put their leases back and offered results that the store was not there for. */
+const SETTLING_MS = Math.max(REWRITE_PAUSE_MAX_MS, RENEW_PAUSE_MAX_MS) + RECONNECT_MAX_MS
 
 export const createSettling = (connection: RedisConnection): Settling => {
   let settledAtMs = 0

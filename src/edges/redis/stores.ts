@@ -54,7 +54,8 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
   )
   const changes = createRedisSessionChanges(connection, notice)
   const settling = createSettling(connection)
-  const reassertion = createReassertion({ connection, journal, clock, emit })
+  const connections = confirming === undefined ? [connection] : [connection, confirming]
+  const reassertion = createReassertion({ connections, journal, clock, emit })
   return {
     sessions: createRedisSessionStore({
       connection,
@@ -77,7 +78,7 @@ export const createRedisStores = (options: RedisStoresOptions): RedisStores => {
     close: async () => {
       reassertion.close()
       changes.close()
-      await Promise.all([connection.close(), confirming?.close()])
+      await Promise.all(connections.map(({ close }) => close()))
     },
   }
 }

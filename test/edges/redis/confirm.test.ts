@@ -9,6 +9,7 @@ import { newIndex } from '../../contract/session-directory.contract.ts'
 import { newAttemptId, newDigest } from '../../contract/session-store.contract.ts'
 import type { RedisServer } from '../../support/redis.ts'
 import { startCluster } from '../../support/redis-deployments.ts'
+import { startRedisProxy } from '../../support/redis-proxy.ts'
 import { waitFor } from '../../support/wait.ts'
 import {
   type ConnectedStores,
@@ -183,6 +184,31 @@ describe('while the replica is stalled', () => {
     await begin(stores)
     expect(await master.keys('cc:*:s:*')).toHaveLength(2 + refusals.length - unsent.length)
   })
+})
+
+it('what was confirmed by a former master that the other connection had left is written again', async () => {
+  const [{ server, master }, promoted] = [await startPair(), await start()]
+  const proxy = await startRedisProxy(server.port)
+  onTestFinished(proxy.close)
+  const stores = connect(proxy.url, options)
+  await begin(stores)
+  await stores.sessions.load(newDigest())
+  const cut = async (lastCommand: string) => {
+    const clients = String(await master.client('LIST'))
+    const [, id = ''] =
+      new RegExp(`^id=(\\d+) .* name=coatcheck .* cmd=${lastCommand} `, 'm').exec(clients) ?? []
+    expect(await master.call('CLIENT', 'KILL', 'ID', id)).toBe(1)
+  }
+  proxy.leadTo(promoted.port)
+  await cut('mget')
+  const copy = connectPlainly(promoted.url)
+  await waitFor('one has moved', async () =>
+    /name=coatcheck /.test(String(await copy.client('LIST'))),
+  )
+  const digest = await begin(stores)
+  expect(await copy.exists(keys.record(digest))).toBe(0)
+  await cut('wait')
+  await waitFor('it is there too', async () => (await copy.exists(keys.record(digest))) === 1)
 })
 
 describe('in a Cluster', () => {

@@ -205,6 +205,14 @@ describe('what another process has still to write again', () => {
     })
   })
 
+  it('is not what an end finds missing: it is made after all', async () => {
+    const { admin, stores, digest } = await rewound()
+    const end = () => stores.sessions.end(digest, 'logout', systemClock.now())
+    expect(await refusal(end())).toMatchObject({ reason: 'settling' })
+    await waitFor('it is over', () => admin.exists(keys.record(digest)))
+    expect(await waitFor('it is known', end)).toBe('already_ended')
+  })
+
   it('does not make a refresh of it void', async () => {
     const { stores, digest, record, next } = await rewound()
     const replace = () => stores.sessions.replace(digest, 0, newAttemptId(), next(record))

@@ -375,6 +375,12 @@ test('a renewal says what is left of the time after which the attempt is given u
   expect(left).toEqual([6_500, 6_000, 5_500, 5_000])
 })
 
+test('a lease is renewed every 500 ms at least, because others wait 1.5 s for one that a failover lost', () => {
+  expect([0.1, 5, 60].map((timeout) => refreshTimes(seconds(timeout)).renewEvery)).toEqual([
+    10, 500, 500,
+  ])
+})
+
 test('a holder that dies mid-call is waited for, then the old refresh token is spent once', async () => {
   const { stores, machine, later, clock, calls, answers, open: first } = await setUp()
   const open = await later(DUE_MS)
