@@ -33,6 +33,8 @@ export interface RefreshTimes {
   readonly giveUp: Milliseconds
   /** A request waits for a refresh no longer; the refresh goes on without it. */
   readonly requestWait: Milliseconds
+  /** As long as a token can be due: a flight that waits longer for a place at the provider ends. */
+  readonly place: Milliseconds
   /** A flight that waits for another replica ends after this. */
   readonly flight: Milliseconds
   /** A result that the store did not take is offered to it again for this long. */
@@ -48,6 +50,7 @@ export const refreshTimes = (tokenTimeout: Seconds): RefreshTimes => {
     renewEvery: milliseconds(Math.min(lease / 4, RENEW_PAUSE_MAX_MS)),
     giveUp: milliseconds(giveUp),
     requestWait: milliseconds(Math.min(2_500, timeout / 2)),
+    place: milliseconds(DUE_BEFORE_MAX_MS),
     flight: milliseconds(giveUp + timeout + lease),
     rewrite: milliseconds(600_000),
   }
@@ -173,24 +176,12 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     return { outcome: 'unavailable', what: 'store', retryAfter: milliseconds(STORE_RETRY_MS) }
   }
 
-  /** A due token is worth waiting for a place while it lives; for others somebody may be waiting right now. */
-  const placePatience = ({ tokens }: Session): Milliseconds =>
-    milliseconds(
-      Math.max(
-        times.flight,
-        Math.min(tokens.accessTokenExpiresAt - clock.now(), DUE_BEFORE_MAX_MS),
-      ),
-    )
-
   /** Takes the lease or follows whoever has it, until there is a result or it was followed for too long. */
   const journey = async (first: Refreshable, startedMs: number): Promise<Landing> => {
     let poll = POLL_FIRST_MS
     let followingSinceMs: number | undefined
     for (;;) {
-      const entry = await slots.enter(
-        placePatience(first.session),
-        first.session.tokens.accessTokenExpiresAt,
-      )
+      const entry = await slots.enter(times.place, first.session.tokens.accessTokenExpiresAt)
       if (entry.kind === 'closed') {
         const { retryAfter } = entry
         return entry.why === 'breaker_open'

@@ -485,10 +485,10 @@ const UNAVAILABLE: RefreshAnswer = {
   cause: undefined,
 }
 
-test('a crowd of due sessions is refreshed once each in turn, however long the line is', async () => {
+test('a crowd of due sessions is refreshed once each in turn, even past the end of their tokens', async () => {
   const rig = await setUp()
   const { machine, clock, answers, granted, calls, outcomes } = rig
-  const crowd = await manySessions(rig, 48)
+  const crowd = await manySessions(rig, 72)
   await clock.advance(milliseconds(DUE_MS))
   let inFlight = 0
   let inFlightMax = 0
@@ -499,9 +499,9 @@ test('a crowd of due sessions is refreshed once each in turn, however long the l
     inFlight -= 1
     return granted(request)
   })
-  // Longer than one flight follows another replica: 6 turns of 8 calls of 3 seconds each.
+  // 9 turns of 8 calls of 3 seconds each, and the tokens end after 20 seconds.
   for (const open of crowd) usable(await machine.freshen(open))
-  await clock.advance(milliseconds(18_500))
+  await clock.advance(milliseconds(27_500))
   expect(outcomes()).toEqual(crowd.map(() => 'refreshed'))
   expect(calls).toHaveLength(crowd.length)
   expect(inFlightMax).toBe(8)
