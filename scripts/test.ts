@@ -25,7 +25,7 @@ const bin = (name: string) => `node_modules/.bin/${name}`
 
 const vitest = (folders: readonly string[]): StepCommand =>
   node(
-    ...([480, bin('vitest'), 'run', '--allowOnly=false'] as const),
+    ...([1500, bin('vitest'), 'run', '--allowOnly=false'] as const),
     ...['--reporter=default', '--reporter=json', `--outputFile.json=${VITEST_REPORT}`],
     ...folders.map((folder) => `test/${folder}/`),
   )
