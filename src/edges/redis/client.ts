@@ -191,11 +191,23 @@ const nodeOptions = ({ address, tls, commandTimeout, connectTimeout }: ClientOpt
   autoResendUnfulfilledCommands: false,
   // INFO is refused to restricted users; a server that still loads answers LOADING to commands instead.
   enableReadyCheck: false,
-  // After a failover the former master answers READONLY: name or Sentinels may already lead to the new one.
-  reconnectOnError: (error: Error) => failureReason(error) === 'read_only',
+  reconnectOnError: leavingReadOnly(),
   ...(address.login === undefined ? {} : loginOptions(address.login)),
   tls: address.tls ? tlsOptions(tls) : undefined,
 })
+
+/**
+ * After a failover the former master answers READONLY, or NOREPLICAS: name or Sentinels may already lead to the new
+ * one. Not for each of many such answers: where it is the master all the same, its replicas being away, reads go on.
+ */
+const leavingReadOnly = () => {
+  let againAtMs = 0
+  return (error: Error): boolean => {
+    if (failureReason(error) !== 'read_only' || performance.now() < againAtMs) return false
+    againAtMs = performance.now() + RECONNECT_MAX_MS
+    return true
+  }
+}
 
 const onlyHost = ({ hosts }: RedisAddress): RedisHost => {
   const [host] = hosts

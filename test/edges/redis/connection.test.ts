@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { describe, expect, it } from 'vitest'
-import { seconds, systemClock } from '../../../src/time.ts'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { milliseconds, seconds, systemClock } from '../../../src/time.ts'
 import { untilTold } from '../../contract/session-changes.contract.ts'
 import { newAttemptId, newDigest } from '../../contract/session-store.contract.ts'
 import { freePort } from '../../support/free-port.ts'
@@ -222,6 +222,31 @@ describe('a Redis that refuses', () => {
     await waitFor('writes work again', () =>
       sessions.create(newDigest(), oneHourRecord(), systemClock.now()),
     )
+  })
+
+  it('writes for want of replicas, many a time, is not left for each of them', async () => {
+    const server = await start({ args: ['--min-replicas-to-write', '1'] })
+    const admin = connectPlainly(server.url)
+    const warnings: Error[] = []
+    const warned = (warning: Error) => warnings.push(warning)
+    process.on('warning', warned)
+    onTestFinished(() => {
+      process.off('warning', warned)
+    })
+    const stores = connect(server.url, { commandTimeout: milliseconds(5_000) })
+    await stores.health.ping()
+    const received = async () =>
+      Number(/total_connections_received:(\d+)/.exec(await admin.info('stats'))?.[1])
+    const [before, startedAt] = [await received(), performance.now()]
+    for (let round = 0; round < 20; round += 1)
+      for (const refused of await Promise.all(
+        Array.from({ length: 20 }, () => refusal(stores.once.claim(newDigest(), seconds(60)))),
+      ))
+        expect(['read_only', 'connection_lost']).toContain(refused.reason)
+    const halfSeconds = Math.ceil((performance.now() - startedAt) / 500)
+    // One that reads and writes, and one that listens.
+    expect((await received()) - before).toBeLessThanOrEqual(2 * halfSeconds + 2)
+    expect(warnings).toEqual([])
   })
 })
 
