@@ -228,7 +228,7 @@ describe.concurrent('two replicas, one Redis', { timeout: 60_000 }, () => {
     expect(new Set(answers.map(({ code }) => code))).toEqual(new Set(['store_unavailable']))
     const session = await replicas.call(0, cookie, '/bff/session')
     expect([session.status, session.code]).toEqual([503, 'store_unavailable'])
-    await sleep(3_000)
+    await sleep(2_000)
     replicas.redis.resume()
     await expectKept(replicas, cookie)
   })
