@@ -27,7 +27,13 @@ export type GatewayEvent =
   | { readonly type: 'login_started'; readonly requestId: string }
   /** The first authorization request of this process, and again when the scope changed. */
   | { readonly type: 'scope_requested'; readonly scope: string }
-  | { readonly type: 'login_succeeded'; readonly requestId: string; readonly session: string }
+  | {
+      readonly type: 'login_succeeded'
+      readonly requestId: string
+      readonly session: string
+      /** First 12 characters of the index name of issuer and subject: finds a known user, names nobody. */
+      readonly user: string
+    }
   | { readonly type: 'login_failed'; readonly requestId: string; readonly reason: string }
   | { readonly type: 'login_restarted'; readonly requestId: string; readonly reason: string }
   | {

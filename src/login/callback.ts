@@ -17,6 +17,7 @@ import {
   type SameSite,
   setCookie,
 } from '../session/session-cookie.ts'
+import { userLabel } from '../session/session-index.ts'
 import type { OneTimeStore } from '../session/session-store.ts'
 import { sessionLabel, type Ticket, type TicketSealer, ticketFrom } from '../session/ticket.ts'
 import type { OpenSession, Vault } from '../session/vault.ts'
@@ -267,6 +268,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       type: 'login_succeeded',
       requestId: request.requestId,
       session: sessionLabel(open.ticket.digest),
+      user: userLabel(open.session.issuer, open.session.subject),
     })
     return {
       kind: 'redirect',

@@ -38,6 +38,8 @@ export interface Logout {
   linkTokenMatches(ticket: Ticket, token: string): boolean
   /** Ends the session. The user never waits for the provider. */
   end(open: OpenSession, returnTo: string): Promise<Redirect>
+  /** For a session that the store could not give: it ends as soon as the store can be asked. Never throws. */
+  endUnread(ticket: Ticket): Promise<void>
   /** Once: to the end-session endpoint, or straight to where the user wanted. Forged seals are counted. */
   continue(cookieHeader: string | undefined, countForgery: () => void): Promise<Redirect>
   /** Where the provider sends the user afterwards: `state` must match before `returnTo` counts, and then it is ours. */
@@ -125,14 +127,14 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
     linkTokenMatches: (ticket, token) => equalInConstantTime(linkToken(ticket), token),
 
     end: async (seen, returnTo) => {
-      // What memory has of it may hold a refresh token that was just spent elsewhere.
-      const latest = await vault.read(seen.ticket)
-      const open = latest.kind === 'live' ? latest.open : seen
+      // What memory has of it may hold a refresh token that was just spent elsewhere. A store that is out does not keep
+      // anybody from asking for the end: it is made as soon as it can be (docs/session-data.md).
+      const latest = await vault.read(seen.ticket).catch(() => undefined)
+      const open = latest?.kind === 'live' ? latest.open : seen
       const { ticket, session } = open
       const { refreshToken, idToken } = session.tokens
       const ends = provider.knownFacts()?.endSession !== false
-      // Kept first: with the store down nothing has changed yet, and signing out can be tried again.
-      const waiting = ends ? await keepIdToken(idToken) : undefined
+      const keeping = ends ? keepIdToken(idToken).catch(() => undefined) : undefined
       const revokeIts = () => revoke(refreshToken, sessionLabel(ticket.digest))
       await vault.end(open, 'logout').catch((thrown: unknown) => {
         // It is over all the same, and nobody will read its token again.
@@ -140,6 +142,7 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
         throw thrown
       })
       revokeIts()
+      const waiting = await keeping
       const clear = clearCookie(names.session, settings.sessionSameSite)
       if (waiting === undefined) return { location: returnTo, setCookies: [clear] }
       const seal = await sealPending({
@@ -151,6 +154,12 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
         location: `${settings.prefix}/logout/continue`,
         setCookies: [clear, setCookie(names.logout, seal, 'Lax', LOGOUT_COOKIE_SECONDS)],
       }
+    },
+
+    endUnread: async (ticket) => {
+      await vault.endUnread(ticket, 'logout').catch(() => {
+        // The store's adapter keeps what was asked for, and makes it.
+      })
     },
 
     continue: async (cookieHeader, countForgery) => {

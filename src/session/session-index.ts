@@ -25,6 +25,10 @@ const indexOf = (...parts: readonly string[]): SessionIndex =>
 export const subjectIndex = (issuer: string, subject: string): SessionIndex =>
   indexOf('sub', issuer, subject)
 
+/** Shown in logs, beside the session's own label: the same for all sessions of a user. */
+export const userLabel = (issuer: string, subject: string): string =>
+  subjectIndex(issuer, subject).slice(0, 12)
+
 /** Keyed by issuer: the `sid` of one provider never means a session of another. */
 export const providerSessionIndex = (issuer: string, providerSessionId: string): SessionIndex =>
   indexOf('sid', issuer, providerSessionId)

@@ -59,6 +59,8 @@ export interface Vault {
   replace(open: OpenSession, next: Session, attemptId: string): Promise<Replacing>
   /** True for the one caller who ended it; emits the one event. */
   end(open: Pick<OpenSession, 'ticket' | 'session'>, reason: EndReason): Promise<boolean>
+  /** The same where the store could not be read: it is made as soon as it can be, whatever the caller hears now. */
+  endUnread(ticket: Ticket, reason: EndReason): Promise<boolean>
   /** The same, and revokes its refresh token at the provider, for which nobody waits. */
   endAndRevoke(open: Pick<OpenSession, 'ticket' | 'session'>, reason: EndReason): Promise<boolean>
   /**
@@ -217,6 +219,7 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     },
 
     end,
+    endUnread: (ticket, reason) => endSession(ticket.digest, [], reason),
     endAndRevoke,
 
     endOvertaken: async (open) => {

@@ -372,7 +372,11 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
 
   /** Ends what there is; a browser whose session is over already is signed out all the same. */
   const endSession = async (exchange: Exchange, returnTo: string) => {
-    const reading = await readSession(exchange)
+    const reading = await readSession(exchange).catch(async (thrown: unknown) => {
+      const ticket = await presentTicket(exchange)
+      if (ticket !== undefined) await logout.endUnread(ticket)
+      throw thrown
+    })
     if (reading.kind === 'live') return logout.end(reading.open, returnTo)
     // A cookie of another secret is none of ours to clear: during a rotation it may be good on the next replica.
     const isOurs =

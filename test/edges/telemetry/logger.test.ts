@@ -26,7 +26,10 @@ const refusal = (event: Partial<GatewayEvent & { type: 'request_refused' }>): Ga
 describe('one line per event', () => {
   const EVENTS: readonly (readonly [GatewayEvent, LogLevel])[] = [
     [{ type: 'login_started', requestId: 'r' }, 'debug'],
-    [{ type: 'login_succeeded', requestId: 'r', session: 'abcdefghijkl' }, 'info'],
+    [
+      { type: 'login_succeeded', requestId: 'r', session: 'abcdefghijkl', user: 'mnopqrstuvwx' },
+      'info',
+    ],
     [{ type: 'login_failed', requestId: 'r', reason: 'nonce_mismatch' }, 'warn'],
     [{ type: 'login_restarted', requestId: 'r', reason: 'no_transaction' }, 'info'],
     [{ type: 'sign_in_refused', requestId: 'r', reason: 'requirements' }, 'warn'],
@@ -73,7 +76,7 @@ describe('one line per event', () => {
 
   it('what is below the level is not written', () => {
     const log = logTo('warn')
-    log.logger.emit({ type: 'login_succeeded', requestId: 'r', session: 's' })
+    log.logger.emit({ type: 'login_succeeded', requestId: 'r', session: 's', user: 'u' })
     expect(log.lines).toEqual([])
     log.logger.emit({ type: 'sign_in_refused', requestId: 'r', reason: 'requirements' })
     expect(log.lines).toHaveLength(1)

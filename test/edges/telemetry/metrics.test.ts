@@ -17,7 +17,7 @@ describe('events', () => {
       ['coatcheck_logins_total{outcome="started",reason=""} 1'],
     ],
     [
-      { type: 'login_succeeded', requestId: 'r', session: 's' },
+      { type: 'login_succeeded', requestId: 'r', session: 's', user: 'u' },
       ['coatcheck_logins_total{outcome="succeeded",reason=""} 1'],
     ],
     [

@@ -1,5 +1,7 @@
 /** Names of indices and handles: stable for ever, different for different things, and telling nothing. */
 
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import type { SessionDigest } from '../../../src/session/session.ts'
 import {
@@ -9,6 +11,7 @@ import {
   parseDeviceHandle,
   providerSessionIndex,
   subjectIndex,
+  userLabel,
 } from '../../../src/session/session-index.ts'
 
 const ISSUER = 'https://id.example.com'
@@ -57,5 +60,17 @@ describe('handles', () => {
     (text) => {
       expect(parseDeviceHandle(text)).toBeUndefined()
     },
+  )
+})
+
+it('the user’s name in the log is what docs/events.md says how to compute', () => {
+  const page = readFileSync(new URL('../../../docs/events.md', import.meta.url), 'utf8')
+  const [, format = '', issuer = '', subject = ''] =
+    /^printf '(.*)' (\S+) (\S+) \| openssl dgst -sha256 -binary \| basenc --base64url \| cut -c1-12$/m.exec(
+      page,
+    ) ?? []
+  const text = format.replace('%s', issuer).replace('%s', subject)
+  expect(createHash('sha256').update(text).digest('base64url').slice(0, 12)).toBe(
+    userLabel(issuer, subject),
   )
 })
