@@ -100,6 +100,8 @@ const startParts = async () => {
         COATCHECK_OPERATIONS_LISTEN: `127.0.0.1:${await freePort()}`,
         COATCHECK_REDIS_URL: redisUrl,
         COATCHECK_ADMIN_TOKEN: ADMIN_TOKEN,
+        // Everybody signs in from an address of their own: one address may begin 600 sign-ins a minute.
+        COATCHECK_TRUSTED_PROXIES: '127.0.0.1/32,::1/128',
       },
       { port },
     )
@@ -130,11 +132,17 @@ interface BenchSession {
   readonly sid: string
 }
 
+let addresses = 0
+
 const signIn = async ({ publicUrl, provider }: Parts): Promise<BenchSession> => {
   const sid = randomUUID()
   provider.lieInIdTokens({ claims: { sid } })
   const browser = createBrowser()
-  await browser.navigate(`${publicUrl}/bff/login?returnTo=/`)
+  addresses += 1
+  const address = `10.0.${addresses >> 8}.${addresses & 255}`
+  await browser.navigate(`${publicUrl}/bff/login?returnTo=/`, {
+    headers: { 'x-forwarded-for': address },
+  })
   const cookie = sessionCookie(browser)
   if (cookie === undefined) throw new Error('sign-in set no session cookie')
   return { cookie: `${cookie.name}=${cookie.value}`, sid }
