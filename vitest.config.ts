@@ -2,8 +2,8 @@
 
 import { configDefaults, defineConfig } from 'vitest/config'
 
-// Flow tests run replicas, providers and kills against real deadlines: alone, one file at a time, they do not
-// measure how busy their neighbours keep a machine of 2 cores.
+// Flow tests run replicas, providers and kills against real deadlines, and wait for most of their time: two files at
+// once, and apart from the others, they do not measure how busy their neighbours keep a machine of 2 cores.
 const FLOW = 'test/flow/**/*.test.ts'
 
 export default defineConfig({
@@ -24,7 +24,7 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: 'flow', include: [FLOW], maxWorkers: 1, sequence: { groupOrder: 1 } },
+        test: { name: 'flow', include: [FLOW], maxWorkers: 2, sequence: { groupOrder: 1 } },
       },
     ],
   },

@@ -41,7 +41,7 @@ const expectKept = async (replicas: Replicas, cookie: string) => {
   expect(answer.status).toBe(200)
 }
 
-describe.concurrent('two replicas, one Redis', { timeout: 60_000 }, () => {
+describe.concurrent('two replicas, one Redis', { timeout: 120_000 }, () => {
   test.for(['strict', 'none'] as const)(
     'rotation %s: 200 parallel requests over 5 expiries, no failure, one refresh per expiry',
     async (refreshRotation, context) => {

@@ -35,7 +35,7 @@ const repository = fileURLToPath(new URL('../..', import.meta.url))
 /** `env` is all that the gateway sees of COATCHECK_*; nothing is inherited from the test's own environment. */
 export const startGatewayProcess = async (
   env: Readonly<Record<string, string>>,
-  { listenTimeoutMs = 15_000, port: chosenPort, args = ['serve'] }: GatewayProcessOptions = {},
+  { listenTimeoutMs = 45_000, port: chosenPort, args = ['serve'] }: GatewayProcessOptions = {},
 ): Promise<GatewayProcess> => {
   const port = chosenPort ?? (await freePort())
   const operationsListen = env.COATCHECK_OPERATIONS_LISTEN ?? `127.0.0.1:${await freePort()}`
