@@ -17,6 +17,8 @@ export interface UpstreamRequest {
   readonly headers: readonly string[]
   readonly body: Readable | null
   readonly timeouts: UpstreamTimeouts
+  /** `new`: one that no request was sent on before, and none is after. Any other may be closed under the request. */
+  readonly connection: 'any' | 'new'
 }
 
 /** Why there is no answer, or no whole one. */
@@ -57,7 +59,7 @@ export type UpstreamDispatch = (
   observer: UpstreamObserver,
 ) => UpstreamCall
 
-export interface ForwardRequest extends Omit<UpstreamRequest, 'body'> {
+export interface ForwardRequest extends Omit<UpstreamRequest, 'body' | 'connection'> {
   readonly body: RequestBody
   /** The head to send to the client. */
   readonly responseHeaders: (status: number, rawHeaders: readonly string[]) => string[]
@@ -183,8 +185,10 @@ class Exchange implements UpstreamObserver {
   #send(): void {
     const { origin, path, method, headers, body, timeouts } = this.#request
     this.#attempts += 1
+    // A retry on a kept-alive connection would meet the next one that the upstream has closed meanwhile.
+    const connection = this.#attempts > 1 || body.mayOutgrowReplay() ? 'new' : 'any'
     this.#call = this.#dispatch(
-      { origin, path, method, headers, body: body.open(), timeouts },
+      { origin, path, method, headers, body: body.open(), timeouts, connection },
       this,
     )
   }

@@ -19,6 +19,8 @@ export interface RequestBody {
   open(): Readable | null
   /** Sending the request again would send the same bytes. */
   replayable(): boolean
+  /** The method would allow a second sending, the size does not, or may not in the end. */
+  mayOutgrowReplay(): boolean
   /** The client is what is being waited for: the upstream takes bytes, and none come. */
   awaitsClient(): boolean
   /** Why the body cannot be sent on: it grew too large. */
@@ -43,6 +45,7 @@ export const createRequestBody = (req: IncomingMessage, limits: RequestBodyLimit
 const NO_BODY: RequestBody = {
   open: () => null,
   replayable: () => true,
+  mayOutgrowReplay: () => false,
   awaitsClient: () => false,
   failure: () => undefined,
   discard: () => undefined,
@@ -85,6 +88,11 @@ class StreamedBody implements RequestBody {
 
   replayable(): boolean {
     return this.#kept !== undefined && this.#failure === undefined
+  }
+
+  mayOutgrowReplay(): boolean {
+    const declaredBytes = Number(this.#req.headers['content-length'] ?? Number.POSITIVE_INFINITY)
+    return isIdempotent(this.#req.method ?? '') && declaredBytes > this.#limits.replayBytesMax
   }
 
   awaitsClient(): boolean {

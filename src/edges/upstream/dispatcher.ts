@@ -2,7 +2,7 @@
 
 import { isIP } from 'node:net'
 import type { Dispatcher } from 'undici'
-import { buildConnector, Pool } from 'undici'
+import { buildConnector, Client, Pool } from 'undici'
 import type {
   UpstreamCall,
   UpstreamDispatch,
@@ -46,15 +46,19 @@ export const createUpstreamDispatch = (options: UpstreamDispatchOptions = {}): C
     return call
   }
   const close = async () => {
-    const pools = [...upstreams.values()].map(({ pool }) => pool)
+    const clients = [...upstreams.values()].flatMap(({ pool, singles }) => [pool, ...singles])
     upstreams.clear()
-    await Promise.all(pools.map((pool) => pool.destroy()))
+    await Promise.all(clients.map((client) => client.destroy()))
   }
   return Object.assign(dispatch, { close })
 }
 
 interface Upstream {
   readonly pool: Pool
+  /** A connection for one call alone. */
+  readonly connectOnce: () => Client
+  /** Those that are open. */
+  readonly singles: Set<Client>
   /** Names the TLS peer; always the configured host, also where `Host` is the public one. */
   readonly servername: string
   calls: number
@@ -66,7 +70,7 @@ const createUpstream = (origin: string): Upstream => {
   // undici would take the TLS name from the Host header, which a route with preserveHost sets to the public host.
   const connect = buildConnector({ allowH2: false, timeout: CONNECT_ABANDONED_MS })
   const servername = isIP(address) === 0 ? hostname : ''
-  const pool = new Pool(origin, {
+  const options: Client.Options = {
     // HTTP/2 is undici's default and gives raw headers in another form, as an object.
     allowH2: false,
     connect: (target, callback) => connect({ ...target, servername }, callback),
@@ -76,8 +80,14 @@ const createUpstream = (origin: string): Upstream => {
     // Limits are kept per call, below: undici's cover neither the wait for a connection nor a stalled upload.
     headersTimeout: 0,
     bodyTimeout: 0,
-  })
-  return { pool, servername: address, calls: 0 }
+  }
+  return {
+    pool: new Pool(origin, options),
+    connectOnce: () => new Client(origin, options),
+    singles: new Set(),
+    servername: address,
+    calls: 0,
+  }
 }
 
 type Limit = 'connect' | 'first_byte' | 'idle'
@@ -87,6 +97,7 @@ class Call implements UpstreamCall, Dispatcher.DispatchHandler {
   readonly #observer: UpstreamObserver
   readonly #timeouts: UpstreamRequest['timeouts']
   #controller: Dispatcher.DispatchController | undefined
+  #single: Client | undefined
   #timer: NodeJS.Timeout | undefined
   #limit: Limit = 'connect'
   #isAnswered = false
@@ -112,7 +123,13 @@ class Call implements UpstreamCall, Dispatcher.DispatchHandler {
       body: request.body,
       servername: this.#upstream.servername,
     }
-    this.#upstream.pool.dispatch(options, this)
+    if (request.connection === 'any') {
+      this.#upstream.pool.dispatch(options, this)
+      return
+    }
+    this.#single = this.#upstream.connectOnce()
+    this.#upstream.singles.add(this.#single)
+    this.#single.dispatch({ ...options, reset: true }, this)
   }
 
   pause(): void {
@@ -194,6 +211,13 @@ class Call implements UpstreamCall, Dispatcher.DispatchHandler {
     this.#isOver = true
     this.#upstream.calls -= 1
     clearTimeout(this.#timer)
+    const single = this.#single
+    if (single !== undefined) {
+      // In order: it waits for the call that is just ending, also for one that has no connection yet.
+      const forget = () => this.#upstream.singles.delete(single)
+      // It fails only where the whole dispatcher was closed first.
+      single.close().then(forget, forget)
+    }
   }
 }
 

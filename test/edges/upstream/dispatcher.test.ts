@@ -34,6 +34,7 @@ const requestTo = (origin: string, more: Partial<UpstreamRequest> = {}): Upstrea
   method: 'GET',
   headers: ['host', new URL(origin).host],
   body: null,
+  connection: 'any',
   timeouts: {
     connectMs: milliseconds(2_000),
     firstByteMs: milliseconds(2_000),
@@ -128,15 +129,44 @@ describe('a call', () => {
     expect(told[0]).toMatchObject({ kind: 'unsendable' })
   })
 
-  it('ends when the dispatcher closes', async () => {
+  it.each(['any', 'new'] as const)('ends when the dispatcher closes: %s', async (connection) => {
     const { url, connections } = await rawUpstream(() => undefined)
     const dispatch = createUpstreamDispatch()
     const { told, observer } = notes()
-    dispatch(requestTo(url), observer)
+    dispatch(requestTo(url, { connection }), observer)
     await waitFor('the request', () => connections[0]?.received().includes('GET /'))
     await within(2_000, 'close', dispatch.close())
     await waitFor('the fault', () => told.length === 1)
     expect(told[0]).toMatchObject({ kind: 'unreachable' })
+  })
+})
+
+describe('a connection of its own', () => {
+  it('carries one call, says so, and is closed after it', async () => {
+    const { url, connections } = await rawUpstream(async (connection) => {
+      await connection.receives('\r\n\r\n')
+      connection.socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+    })
+    const dispatch = dispatcher()
+    for (const index of [0, 1]) {
+      const { told, observer } = notes()
+      dispatch(requestTo(url, { connection: 'new' }), observer)
+      await waitFor('the end', () => told.includes('end'))
+      await within(2_000, 'its close', connections[index]?.closed ?? Promise.reject())
+    }
+    expect(
+      connections.map((connection) => /^connection: close\r$/im.test(connection.received())),
+    ).toEqual([true, true])
+  })
+
+  it('is closed where the call is given up', async () => {
+    const { url, connections } = await rawUpstream(() => undefined)
+    const { told, observer } = notes()
+    const call = dispatcher()(requestTo(url, { connection: 'new' }), observer)
+    await waitFor('the request', () => connections[0]?.received().includes('GET /'))
+    call.abort()
+    await within(2_000, 'its close', connections[0]?.closed ?? Promise.reject())
+    expect(told).toEqual([])
   })
 })
 
