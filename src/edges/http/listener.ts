@@ -10,6 +10,7 @@ import {
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { createTurns } from './turns.ts'
 
 export interface ListenAddress {
   readonly host: string
@@ -99,7 +100,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   const { upgrade, onError, limits = LISTENER_LIMITS } = options
   const inFlight = new Set<ServerResponse>()
   const upgraded = new Set<Duplex>()
-  const refused = new WeakSet<Duplex>()
+  const turns = createTurns()
   let isDraining = false
 
   const server = createServer({
@@ -120,33 +121,29 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   })
 
   const serve = guarded(options.listener, onError)
-  const isAnswering = (socket: Duplex) => [...inFlight].some((res) => res.req.socket === socket)
 
-  server.on('request', (req, res) => {
-    // Node goes on parsing what was sent behind a refused head; served, it would be a smuggled request.
-    if (refused.has(req.socket)) return
+  const begin = (req: IncomingMessage, res: ServerResponse, fault: number | undefined) => {
     inFlight.add(res)
     res.once('close', () => inFlight.delete(res))
     if (isDraining) res.shouldKeepAlive = false
-    const fault = headFault(req, limits)
-    if (fault === undefined) {
-      serve(req, res)
-    } else {
-      refused.add(req.socket)
-      refuse(req, res, fault)
-    }
-  })
+    if (fault === undefined) serve(req, res)
+    else refuse(req, res, fault)
+  }
+  const take = (req: IncomingMessage, res: ServerResponse, fault: number | undefined) => {
+    turns.take(req, res, () => begin(req, res, fault))
+    // Node goes on parsing what was sent behind a refused head; served, it would be a smuggled request. Behind an
+    // offered protocol it has lost its place: bytes are missing from where a head or a body goes on.
+    if (fault !== undefined || req.headers.upgrade !== undefined) turns.endAfterThose(req.socket)
+  }
+
+  server.on('request', (req, res) => take(req, res, headFault(req, limits)))
 
   // 100-continue never comes here: Node answers it itself. What else `Expect` names, nobody here can do.
-  server.on('checkExpectation', (req, res) => {
-    if (refused.has(req.socket)) return
-    refused.add(req.socket)
-    refuse(req, res, 417)
-  })
+  server.on('checkExpectation', (req, res) => take(req, res, headFault(req, limits) ?? 417))
 
   server.on('upgrade', (req, socket, head) => {
     // Behind a request that is still being answered, two answers would share one connection.
-    if (refused.has(req.socket) || isAnswering(socket)) {
+    if (turns.isOver(socket) || turns.latest(socket) !== undefined) {
       socket.destroy()
       return
     }
@@ -170,13 +167,19 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   // An upgrade to any protocol that names its own destination is not for a reverse proxy (RFC 9110 §9.3.6).
   server.on('connect', (_req, socket) => {
     socket.on('error', () => socket.destroy())
-    cut(socket, 405)
+    if (turns.isOver(socket) || turns.latest(socket) !== undefined) socket.destroy()
+    else cut(socket, 405)
   })
 
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    const latest = turns.latest(socket)
+    // What ends the connection has been said.
+    if (turns.isOver(socket) && latest?.writableEnded) return
+    // What is wrong stands behind a whole request, whose answer a refusal sent now would seem to be.
+    if (error.code !== 'ECONNRESET' && latest?.req.complete) return turns.endAfterThose(socket)
     // Behind the first bytes of an answer, a second status line would be read as part of it.
-    const hasBegun = [...inFlight].some((res) => res.socket === socket && res.headersSent)
-    if (error.code === 'ECONNRESET' || hasBegun) socket.destroy()
+    const isAnothersTurn = latest !== undefined && (latest.headersSent || latest.socket === null)
+    if (error.code === 'ECONNRESET' || isAnothersTurn || turns.isOver(socket)) socket.destroy()
     else cut(socket, PARSE_FAULTS[error.code ?? ''] ?? 400)
   })
 
@@ -263,8 +266,23 @@ const guarded = (listener: RequestListener, onError: (error: unknown) => void): 
 /** Without user information, percent signs or commas: what a browser can send, and nothing that two parsers split. */
 const HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/
 
-/** What Node's parser lets through although RFC 9112 §3.2 does not. Only HTTP/1.0 knows requests without Host. */
+/** What Node's parser lets through although RFC 9112 does not, or nobody here can do. */
 const headFault = (req: IncomingMessage, limits: ListenerLimits): number | undefined => {
+  // It reads HTTP/0.9 and 2.0 as if they were 1.1 (RFC 9110 §15.6.6).
+  if (req.httpVersionMajor !== 1) return 505
+  return codingFault(req) ?? fieldFault(req, limits)
+}
+
+/** RFC 9112 §6.1: HTTP/1.0 knows no codings, and of others than `chunked` we could only lose the name. */
+const codingFault = ({ headers, httpVersion }: IncomingMessage): number | undefined => {
+  const coding = headers['transfer-encoding']
+  if (coding === undefined) return undefined
+  if (httpVersion === '1.0') return 400
+  return coding.toLowerCase() === 'chunked' ? undefined : 501
+}
+
+/** RFC 9112 §3.2. Only HTTP/1.0 knows requests without Host. */
+const fieldFault = (req: IncomingMessage, limits: ListenerLimits): number | undefined => {
   const { rawHeaders } = req
   if (rawHeaders.length > limits.headerLinesMax * 2) return 431
   let hosts = 0
