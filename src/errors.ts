@@ -147,6 +147,13 @@ export const ERRORS = {
     'error',
     { retryable: true },
   ),
+  upstream_busy: kind(
+    503,
+    'The API has as many requests as it may have',
+    'The API behind this route is busy; try again after the time that Retry-After names.',
+    'warn',
+    { retryable: true },
+  ),
   upstream_timeout: kind(
     504,
     'The API took too long to answer',

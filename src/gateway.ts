@@ -283,7 +283,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
 
   const admission = createAdmission(clock)
   const guard = createSameOriginGuard({ publicOrigin: publicUrl, mode: config.csrf })
-  const dispatch = createUpstreamDispatch()
+  const dispatch = createUpstreamDispatch({ limits: config.upstreamLimits })
   const routes = compileRoutes(config.routes)
   const headerSettings = { publicUrl, ownCookiePrefix: COOKIE_NAME_PREFIX, instanceId }
   const proxy = createProxy({
@@ -295,6 +295,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     machine,
     rejections: createRejectionWatch(clock, notice),
     dispatch,
+    clock,
     requestPolicy: perRoute(routes.routes, (route) => requestHeaderPolicy(route, headerSettings)),
     responsePolicy: perRoute(routes.routes, (route) => responseHeaderPolicy(route, headerSettings)),
   })

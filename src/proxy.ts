@@ -20,6 +20,7 @@ import { type Route, upstreamPath } from './routing/route-table.ts'
 import type { CookieReading } from './session/session-cookie.ts'
 import type { TicketRenewal } from './session/ticket-renewal.ts'
 import type { OpenSession, Vault } from './session/vault.ts'
+import { type Clock, milliseconds } from './time.ts'
 import { type ForwardResult, forward, type UpstreamDispatch } from './upstream/forward.ts'
 import { createRequestBody, isIdempotent } from './upstream/request-body.ts'
 import { type RequestHeaderPolicy, upstreamRequestHeaders } from './upstream/request-headers.ts'
@@ -54,6 +55,7 @@ export interface ProxyDependencies {
   readonly machine: RefreshMachine
   readonly rejections: RejectionWatch
   readonly dispatch: UpstreamDispatch
+  readonly clock: Clock
   readonly requestPolicy: (route: Route) => RequestHeaderPolicy
   readonly responsePolicy: (route: Route) => ResponseHeaderPolicy
 }
@@ -110,6 +112,7 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
     const live = reading.kind === 'live' ? reading : undefined
     if (live !== undefined) vault.touch(live.open)
     const { req, res, requestId, client, target, method } = request
+    const endsAtMs = endOf(route, dependencies.clock)
     const body = createRequestBody(req, {
       bytesMax: route.bodyBytesMax,
       replayBytesMax: REPLAY_BYTES_MAX,
@@ -140,6 +143,7 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
           }),
           body,
           timeouts: route.timeouts,
+          endsAtMs,
           responseHeaders: (status, rawHeaders) => [
             ...downstreamResponseHeaders(rawHeaders, { policy: responsePolicy, status, requestId }),
             ...setCookies.flatMap((cookie) => ['set-cookie', cookie]),
@@ -180,6 +184,10 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
     return second
   }
 }
+
+/** A second sending after a refresh has what the first one left. */
+const endOf = ({ totalMs }: Route, clock: Clock) =>
+  totalMs === 0 ? undefined : milliseconds(clock.monotonicMs() + totalMs)
 
 const requestKind = (request: ProxiedRequest, route: Route): RequestKind =>
   route.eventSource && request.method === 'GET' ? 'event-stream' : 'http'

@@ -19,6 +19,8 @@ export interface RouteSettings
     readonly firstByte: Milliseconds
     /** 0: no limit. */
     readonly idle: Milliseconds
+    /** 0: no limit. */
+    readonly total: Milliseconds
   }
 }
 
@@ -117,6 +119,7 @@ const routeFrom = (route: RouteAsWritten, settings: Settings): RouteSettings => 
       connect: route.timeout.connect ?? upstreamTimeout.connect,
       firstByte: route.timeout.firstByte ?? upstreamTimeout.firstByte,
       idle: route.timeout.idle ?? (route.eventSource ? NO_LIMIT : upstreamTimeout.idle),
+      total: route.timeout.total ?? (route.eventSource ? NO_LIMIT : upstreamTimeout.total),
     },
   }
 }

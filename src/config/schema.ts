@@ -109,6 +109,7 @@ const contentSecurityPolicy = matching(
 const connectTimeout = durationMilliseconds('10ms', '5m')
 const firstByteTimeout = durationMilliseconds('10ms', '1h')
 const idleTimeout = durationMilliseconds('0s', '1d')
+const totalTimeout = durationMilliseconds('0s', '1d')
 
 const pemFile = matching(
   'file in PEM',
@@ -187,6 +188,11 @@ const route = group({
       idleTimeout,
       'Longest silence inside an answer; `0s` means no limit.',
       '`upstreamTimeout.idle`, or no limit where `eventSource` is true',
+    ),
+    total: optional(
+      totalTimeout,
+      'Time for the whole of it, from the sending to the end of the answer; `0s` means no limit.',
+      '`upstreamTimeout.total`, or no limit where `eventSource` is true',
     ),
   }).prefault({}),
   cache: defaulted(
@@ -448,6 +454,23 @@ export const settingsSchema = group({
       idleTimeout,
       '60s',
       'Longest silence inside an upstream’s answer; `0s` means no limit.',
+    ),
+    total: defaulted(
+      totalTimeout,
+      '0s',
+      'Time for the whole of it, from the sending to the end of the answer; `0s` means no limit.',
+    ),
+  }).prefault({}),
+  upstreamLimits: group({
+    connections: defaulted(
+      wholeNumber(1, 65_535),
+      4096,
+      'Most calls that one process has at one upstream at a time, open event streams included; more wait.',
+    ),
+    queue: defaulted(
+      wholeNumber(0, 65_535),
+      1024,
+      'Most calls that wait for a place at one upstream, each no longer than it may take to connect; beyond either the answer is 503.',
     ),
   }).prefault({}),
   limits: group({

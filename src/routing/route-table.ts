@@ -32,6 +32,8 @@ export interface RouteDefinition {
     readonly firstByte: Milliseconds
     /** 0: no limit. */
     readonly idle: Milliseconds
+    /** 0: no limit. */
+    readonly total: Milliseconds
   }
   readonly cache: CachePolicy
 }
@@ -51,6 +53,8 @@ export interface Route extends Omit<RouteDefinition, 'upstream' | 'timeout'> {
   /** Empty, or a path without a trailing slash. */
   readonly upstreamBasePath: string
   readonly timeouts: UpstreamTimeouts
+  /** From the forwarding of a request to the end of its answer. 0: no limit. */
+  readonly totalMs: Milliseconds
 }
 
 export type RouteMatch =
@@ -204,5 +208,6 @@ const compileRoute = (definition: RouteDefinition): Route => {
       firstByteMs: timeout.firstByte,
       idleMs: timeout.idle,
     },
+    totalMs: timeout.total,
   }
 }

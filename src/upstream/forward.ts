@@ -4,6 +4,7 @@ import type { ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
 import { GatewayError } from '../errors.ts'
 import type { UpstreamTimeouts } from '../routing/route-table.ts'
+import type { Milliseconds } from '../time.ts'
 import type { RequestBody } from './request-body.ts'
 import { isIdempotent } from './request-body.ts'
 
@@ -19,6 +20,8 @@ export interface UpstreamRequest {
   readonly timeouts: UpstreamTimeouts
   /** `new`: one that no request was sent on before, and none is after. Any other may be closed under the request. */
   readonly connection: 'any' | 'new'
+  /** When the whole answer must be there, on the monotonic clock; the same for every sending of one request. */
+  readonly endsAtMs: Milliseconds | undefined
 }
 
 /** Why there is no answer, or no whole one. */
@@ -31,7 +34,9 @@ export type UpstreamFault =
       /** The connection broke after the request had been started on it and before any byte of an answer. */
       readonly unanswered: boolean
     }
-  | { readonly kind: 'timeout'; readonly reason: 'connect' | 'first_byte' | 'idle' }
+  | { readonly kind: 'timeout'; readonly reason: 'connect' | 'first_byte' | 'idle' | 'total' }
+  /** The upstream has as many calls as it may have, and the queue was full or did not move; nothing was sent. */
+  | { readonly kind: 'busy'; readonly reason: 'queue_full' | 'queue_timeout' }
   /** The request itself is what HTTP does not allow. */
   | { readonly kind: 'unsendable'; readonly cause: unknown }
 
@@ -79,8 +84,8 @@ export type ForwardResult =
 
 /**
  * Sends the request and streams the answer to `res`; resolves when the client has all of it, or has left.
- * Throws `upstream_unreachable`, `upstream_timeout`, `body_too_large` or `request_invalid` only while nothing
- * has been sent to the client.
+ * Throws `upstream_unreachable`, `upstream_timeout`, `upstream_busy`, `body_too_large` or `request_invalid` only
+ * while nothing has been sent to the client.
  */
 export const forward = (
   request: ForwardRequest,
@@ -183,12 +188,12 @@ class Exchange implements UpstreamObserver {
   }
 
   #send(): void {
-    const { origin, path, method, headers, body, timeouts } = this.#request
+    const { origin, path, method, headers, body, timeouts, endsAtMs } = this.#request
     this.#attempts += 1
     // A retry on a kept-alive connection would meet the next one that the upstream has closed meanwhile.
     const connection = this.#attempts > 1 || body.mayOutgrowReplay() ? 'new' : 'any'
     this.#call = this.#dispatch(
-      { origin, path, method, headers, body: body.open(), timeouts, connection },
+      { origin, path, method, headers, body: body.open(), timeouts, endsAtMs, connection },
       this,
     )
   }
@@ -223,6 +228,8 @@ class Exchange implements UpstreamObserver {
           return new GatewayError('request_invalid', { reason: 'body_stalled' })
         }
         return new GatewayError('upstream_timeout', { reason: fault.reason })
+      case 'busy':
+        return new GatewayError('upstream_busy', { reason: fault.reason })
       case 'unsendable':
         return new GatewayError('request_invalid', { reason: 'unsendable', cause: fault.cause })
     }

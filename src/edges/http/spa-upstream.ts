@@ -83,6 +83,7 @@ export const createSpaUpstream = (options: SpaUpstreamOptions): SpaServer => {
           headers: requestHeaders(exchange),
           body: createRequestBody(req, BODY_LIMITS),
           timeouts: TIMEOUTS,
+          endsAtMs: undefined,
           responseHeaders: responseHeadersFor(requestId),
         },
         res,

@@ -3,6 +3,7 @@
 import { isIP } from 'node:net'
 import type { Dispatcher } from 'undici'
 import { buildConnector, Client, Pool } from 'undici'
+import { systemClock } from '../../time.ts'
 import type {
   UpstreamCall,
   UpstreamDispatch,
@@ -10,14 +11,15 @@ import type {
   UpstreamObserver,
   UpstreamRequest,
 } from '../../upstream/forward.ts'
+import { type Caller, createPlaces, type PlaceLimits, type Places } from '../../upstream/places.ts'
 
 export interface UpstreamDispatchOptions {
-  /** Calls at a time, open event streams included, that one origin gets; more are refused at once. */
-  readonly callsMax?: number
+  /** Of each origin, so that one that hangs takes nothing from another. */
+  readonly limits?: PlaceLimits
 }
 
 /** More than any one upstream serves well; the bound keeps a hanging one from taking every file descriptor. */
-const CALLS_MAX = 4096
+const PLACE_LIMITS: PlaceLimits = { connections: 4096, queue: 1024 }
 /** Upstreams close idle connections after 5 s or more (Node 5 s, nginx 75 s); one that says less is believed. */
 const KEEP_ALIVE_MS = 4_000
 const KEEP_ALIVE_MAX_MS = 60_000
@@ -31,18 +33,17 @@ export type ClosableDispatch = UpstreamDispatch & {
 }
 
 export const createUpstreamDispatch = (options: UpstreamDispatchOptions = {}): ClosableDispatch => {
-  const callsMax = options.callsMax ?? CALLS_MAX
+  const limits = options.limits ?? PLACE_LIMITS
   const upstreams = new Map<string, Upstream>()
 
   const dispatch: UpstreamDispatch = (request, observer) => {
     let upstream = upstreams.get(request.origin)
     if (upstream === undefined) {
-      upstream = createUpstream(request.origin)
+      upstream = createUpstream(request.origin, limits)
       upstreams.set(request.origin, upstream)
     }
-    const call = new Call(upstream, observer, request.timeouts)
-    if (upstream.calls > callsMax) call.fail(refused('calls_exhausted', undefined))
-    else call.start(request)
+    const call = new Call(upstream, observer, request)
+    call.enter()
     return call
   }
   const close = async () => {
@@ -61,10 +62,10 @@ interface Upstream {
   readonly singles: Set<Client>
   /** Names the TLS peer; always the configured host, also where `Host` is the public one. */
   readonly servername: string
-  calls: number
+  readonly places: Places
 }
 
-const createUpstream = (origin: string): Upstream => {
+const createUpstream = (origin: string, limits: PlaceLimits): Upstream => {
   const { hostname } = new URL(origin)
   const address = hostname.replace(/^\[(.*)\]$/, '$1')
   // undici would take the TLS name from the Host header, which a route with preserveHost sets to the public host.
@@ -82,40 +83,53 @@ const createUpstream = (origin: string): Upstream => {
     bodyTimeout: 0,
   }
   return {
-    pool: new Pool(origin, options),
+    pool: new Pool(origin, { ...options, connections: limits.connections }),
     connectOnce: () => new Client(origin, options),
     singles: new Set(),
     servername: address,
-    calls: 0,
+    places: createPlaces(limits),
   }
 }
 
-type Limit = 'connect' | 'first_byte' | 'idle'
+type Limit = 'queue' | 'connect' | 'first_byte' | 'idle'
 
-class Call implements UpstreamCall, Dispatcher.DispatchHandler {
+class Call implements UpstreamCall, Caller, Dispatcher.DispatchHandler {
   readonly #upstream: Upstream
   readonly #observer: UpstreamObserver
-  readonly #timeouts: UpstreamRequest['timeouts']
+  readonly #request: UpstreamRequest
   #controller: Dispatcher.DispatchController | undefined
   #single: Client | undefined
   #timer: NodeJS.Timeout | undefined
-  #limit: Limit = 'connect'
+  #limit: Limit = 'queue'
+  #total: NodeJS.Timeout | undefined
+  #hasPlace = false
   #isAnswered = false
   #isOver = false
 
-  constructor(
-    upstream: Upstream,
-    observer: UpstreamObserver,
-    timeouts: UpstreamRequest['timeouts'],
-  ) {
+  constructor(upstream: Upstream, observer: UpstreamObserver, request: UpstreamRequest) {
     this.#upstream = upstream
     this.#observer = observer
-    this.#timeouts = timeouts
-    upstream.calls += 1
+    this.#request = request
   }
 
-  start(request: UpstreamRequest): void {
-    this.#arm('connect', this.#timeouts.connectMs)
+  /** Takes a place, waits for one, or is refused. */
+  enter(): void {
+    const { endsAtMs, timeouts } = this.#request
+    if (endsAtMs !== undefined) {
+      const leftMs = Math.max(1, endsAtMs - systemClock.monotonicMs())
+      this.#total = setTimeout(() => this.#onTimeout('total'), leftMs)
+    }
+    const place = this.#upstream.places.ask(this)
+    if (place === 'taken') this.start()
+    // As long as for the connection itself: to the client it is the same wait.
+    else if (place === 'waits') this.#arm('queue', timeouts.connectMs)
+    else this.fail({ kind: 'busy', reason: 'queue_full' })
+  }
+
+  start(): void {
+    const request = this.#request
+    this.#hasPlace = true
+    this.#arm('connect', request.timeouts.connectMs)
     const options: Dispatcher.DispatchOptions & { servername: string } = {
       path: request.path,
       method: request.method,
@@ -153,7 +167,7 @@ class Call implements UpstreamCall, Dispatcher.DispatchHandler {
       return
     }
     this.#controller = controller
-    this.#arm('first_byte', this.#timeouts.firstByteMs)
+    this.#arm('first_byte', this.#request.timeouts.firstByteMs)
   }
 
   /** An upload that moves keeps its call alive; one that stalls is cut like an answer that does not come. */
@@ -167,7 +181,7 @@ class Call implements UpstreamCall, Dispatcher.DispatchHandler {
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
     if (status < 200 || this.#isOver) return
-    this.#arm('idle', this.#timeouts.idleMs)
+    this.#arm('idle', this.#request.timeouts.idleMs)
     this.#observer.onHead(status, asText(controller.rawHeaders))
   }
 
@@ -199,18 +213,24 @@ class Call implements UpstreamCall, Dispatcher.DispatchHandler {
   #arm(limit: Limit, durationMs: number): void {
     clearTimeout(this.#timer)
     this.#limit = limit
-    this.#timer = durationMs === 0 ? undefined : setTimeout(this.#onTimeout, durationMs)
+    this.#timer = durationMs === 0 ? undefined : setTimeout(this.#onLimit, durationMs)
   }
 
-  readonly #onTimeout = (): void => {
+  readonly #onLimit = (): void => this.#onTimeout(this.#limit)
+
+  #onTimeout(limit: Limit | 'total'): void {
     this.abort()
-    this.#observer.onFault({ kind: 'timeout', reason: this.#limit })
+    this.#observer.onFault(
+      limit === 'queue'
+        ? { kind: 'busy', reason: 'queue_timeout' }
+        : { kind: 'timeout', reason: limit },
+    )
   }
 
   #end(): void {
     this.#isOver = true
-    this.#upstream.calls -= 1
     clearTimeout(this.#timer)
+    clearTimeout(this.#total)
     const single = this.#single
     if (single !== undefined) {
       // In order: it waits for the call that is just ending, also for one that has no connection yet.
@@ -218,6 +238,8 @@ class Call implements UpstreamCall, Dispatcher.DispatchHandler {
       // It fails only where the whole dispatcher was closed first.
       single.close().then(forget, forget)
     }
+    if (this.#hasPlace) this.#upstream.places.leave()
+    else this.#upstream.places.giveUp(this)
   }
 }
 

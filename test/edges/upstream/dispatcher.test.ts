@@ -7,7 +7,7 @@ import { getCACertificates, setDefaultCACertificates, type TLSSocket } from 'nod
 import { afterEach, describe, expect, it } from 'vitest'
 import type { UpstreamDispatchOptions } from '../../../src/edges/upstream/dispatcher.ts'
 import { createUpstreamDispatch } from '../../../src/edges/upstream/dispatcher.ts'
-import { milliseconds } from '../../../src/time.ts'
+import { milliseconds, systemClock } from '../../../src/time.ts'
 import type { UpstreamObserver, UpstreamRequest } from '../../../src/upstream/forward.ts'
 import { selfSigned } from '../../support/certificates.ts'
 import { waitFor, within } from '../../support/wait.ts'
@@ -40,6 +40,7 @@ const requestTo = (origin: string, more: Partial<UpstreamRequest> = {}): Upstrea
     firstByteMs: milliseconds(2_000),
     idleMs: milliseconds(2_000),
   },
+  endsAtMs: undefined,
   ...more,
 })
 
@@ -101,25 +102,6 @@ describe('a call', () => {
     expect(told).toEqual([])
   })
 
-  it('beyond the limit is refused at once, and the next one after an end is not', async () => {
-    const { url, connections } = await rawUpstream(async (connection) => {
-      await connection.receives('\r\n\r\n')
-    })
-    const dispatch = dispatcher({ callsMax: 1 })
-    const first = dispatch(requestTo(url), notes().observer)
-    await waitFor('the first call', () => connections.length === 1)
-    const { told, observer } = notes()
-    dispatch(requestTo(url), observer)
-    expect(told).toEqual([])
-    await waitFor('the refusal', () => told.length === 1)
-    expect(told).toEqual([
-      { kind: 'unreachable', reason: 'calls_exhausted', cause: undefined, unanswered: false },
-    ])
-    first.abort()
-    dispatch(requestTo(url), notes().observer)
-    await waitFor('the next call', () => connections.length === 2)
-  })
-
   it('that HTTP does not allow is refused after dispatch has returned', async () => {
     const { url } = await rawUpstream(() => undefined)
     const { told, observer } = notes()
@@ -167,6 +149,140 @@ describe('a connection of its own', () => {
     call.abort()
     await within(2_000, 'its close', connections[0]?.closed ?? Promise.reject())
     expect(told).toEqual([])
+  })
+})
+
+describe('places at one upstream', () => {
+  const busy = (reason: string) => [{ kind: 'busy', reason }]
+  const silentUpstream = () => rawUpstream(() => undefined)
+  const heads = (upstream: Awaited<ReturnType<typeof silentUpstream>>) =>
+    upstream.connections.filter((connection) => connection.received().includes('\r\n\r\n')).length
+
+  it('beyond connections and queue a call is refused at once, and nothing of it is sent', async () => {
+    const upstream = await silentUpstream()
+    const dispatch = dispatcher({ limits: { connections: 2, queue: 1 } })
+    for (let call = 0; call < 3; call += 1) dispatch(requestTo(upstream.url), notes().observer)
+    await waitFor('two calls', () => heads(upstream) === 2)
+    const { told, observer } = notes()
+    dispatch(requestTo(upstream.url), observer)
+    expect(told).toEqual([])
+    await waitFor('the refusal', () => told.length === 1)
+    expect(told).toEqual(busy('queue_full'))
+    expect(upstream.connections).toHaveLength(2)
+  })
+
+  it('whoever waits gets the place of a call that ends, first come first served', async () => {
+    const upstream = await rawUpstream(async (connection) => {
+      await connection.receives('\r\n\r\n')
+    })
+    const dispatch = dispatcher({ limits: { connections: 1, queue: 2 } })
+    const first = dispatch(requestTo(upstream.url, { path: '/first' }), notes().observer)
+    const second = dispatch(requestTo(upstream.url, { path: '/second' }), notes().observer)
+    dispatch(requestTo(upstream.url, { path: '/third' }), notes().observer)
+    await waitFor('the first call', () => heads(upstream) === 1)
+    first.abort()
+    await waitFor('the second call', () => heads(upstream) === 2)
+    expect(upstream.connections[1]?.received()).toContain('GET /second ')
+    second.abort()
+    await waitFor('the third call', () => heads(upstream) === 3)
+    expect(upstream.connections[2]?.received()).toContain('GET /third ')
+  })
+
+  it('a call that leaves the queue takes nobody’s place', async () => {
+    const upstream = await silentUpstream()
+    const dispatch = dispatcher({ limits: { connections: 1, queue: 1 } })
+    const first = dispatch(requestTo(upstream.url), notes().observer)
+    dispatch(requestTo(upstream.url), notes().observer).abort()
+    const { told, observer } = notes()
+    dispatch(requestTo(upstream.url, { path: '/next' }), observer)
+    await waitFor('the first call', () => heads(upstream) === 1)
+    first.abort()
+    await waitFor('the next call', () => heads(upstream) === 2)
+    expect(upstream.connections[1]?.received()).toContain('GET /next ')
+    expect(told).toEqual([])
+  })
+
+  it('waits no longer than it may take to connect', async () => {
+    const upstream = await silentUpstream()
+    const dispatch = dispatcher({ limits: { connections: 1, queue: 5 } })
+    dispatch(requestTo(upstream.url), notes().observer)
+    const { told, observer } = notes()
+    const [connectMs, rest] = [milliseconds(100), milliseconds(2_000)]
+    dispatch(
+      requestTo(upstream.url, { timeouts: { connectMs, firstByteMs: rest, idleMs: rest } }),
+      observer,
+    )
+    await waitFor('the refusal', () => told.length === 1)
+    expect(told).toEqual(busy('queue_timeout'))
+  })
+
+  it('a place is given back by every kind of end', async () => {
+    const answers = ['HTTP/1.1 204 No Content\r\n\r\n', 'nonsense\r\n\r\n', 'close', 'silence']
+    const upstream = await rawUpstream(async (connection) => {
+      const request = await connection.receives('\r\n\r\n')
+      const answer = answers[Number(/ \/(\d) /.exec(request)?.[1])]
+      if (answer === 'close') connection.socket.destroy()
+      else if (answer !== 'silence') connection.socket.write(answer ?? '')
+    })
+    const dispatch = dispatcher({ limits: { connections: 1, queue: 100 } })
+    const limit = milliseconds(100)
+    const timeouts = { connectMs: milliseconds(5_000), firstByteMs: limit, idleMs: limit }
+    const calls = Array.from({ length: 12 }, (_, index) => {
+      const { told, observer } = notes()
+      dispatch(requestTo(upstream.url, { path: `/${index % 4}`, timeouts }), observer)
+      return told
+    })
+    await waitFor('every end', () => calls.every((told) => told.length > 0))
+    expect(calls.map((told) => told[0]).filter((first) => first === 204)).toHaveLength(3)
+    expect(calls.flat()).not.toContainEqual(expect.objectContaining({ kind: 'busy' }))
+  })
+
+  it('an upstream that hangs takes none of another’s', async () => {
+    const slow = await silentUpstream()
+    const { url } = await rawUpstream(async (connection) => {
+      await connection.receives('\r\n\r\n')
+      connection.socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+    })
+    const dispatch = dispatcher({ limits: { connections: 2, queue: 2 } })
+    for (let call = 0; call < 10; call += 1) dispatch(requestTo(slow.url), notes().observer)
+    const { told, observer } = notes()
+    dispatch(requestTo(url), observer)
+    await waitFor('the answer', () => told.includes('end'))
+    expect(told).toEqual([200, 'ok', 'end'])
+  })
+})
+
+describe('the total limit', () => {
+  const soon = () => milliseconds(systemClock.monotonicMs() + 150)
+
+  it.each([
+    ['in the queue', { connections: 1, queue: 1 }, () => undefined],
+    ['before the answer', { connections: 2, queue: 1 }, () => undefined],
+  ])('ends a call %s', async (_, limits, script) => {
+    const { url } = await rawUpstream(script)
+    const dispatch = dispatcher({ limits })
+    dispatch(requestTo(url), notes().observer)
+    const { told, observer } = notes()
+    dispatch(requestTo(url, { endsAtMs: soon() }), observer)
+    await waitFor('the fault', () => told.length === 1)
+    expect(told).toEqual([{ kind: 'timeout', reason: 'total' }])
+  })
+
+  it('ends an answer that moves, and its connection', async () => {
+    const { url, connections } = await rawUpstream(async (connection) => {
+      await connection.receives('\r\n\r\n')
+      connection.socket.write('HTTP/1.1 200 OK\r\n\r\n')
+      while (!connection.socket.destroyed) {
+        connection.socket.write('x')
+        await sleep(20)
+      }
+    })
+    const { told, observer } = notes()
+    dispatcher()(requestTo(url, { endsAtMs: soon() }), observer)
+    await waitFor('the fault', () => typeof told.at(-1) === 'object')
+    expect(told[0]).toBe(200)
+    expect(told.at(-1)).toEqual({ kind: 'timeout', reason: 'total' })
+    await within(2_000, 'its end', connections[0]?.closed ?? Promise.reject())
   })
 })
 

@@ -348,6 +348,7 @@ describe('an answer that breaks off', () => {
           connect: milliseconds(1_000),
           firstByte: milliseconds(1_000),
           idle: milliseconds(150),
+          total: milliseconds(0),
         },
       },
     )
@@ -370,6 +371,7 @@ describe('an answer that breaks off', () => {
           connect: milliseconds(1_000),
           firstByte: milliseconds(200),
           idle: milliseconds(0),
+          total: milliseconds(0),
         },
       },
     )
@@ -389,6 +391,7 @@ describe('an answer that breaks off', () => {
           connect: milliseconds(1_000),
           firstByte: milliseconds(2_000),
           idle: milliseconds(300),
+          total: milliseconds(0),
         },
       },
     )
@@ -534,6 +537,7 @@ describe('an upload', () => {
         connect: milliseconds(1_000),
         firstByte: milliseconds(200),
         idle: milliseconds(1_000),
+        total: milliseconds(0),
       },
     })
     const request = send(`${gateway.url}/api`, { method: 'POST' })
@@ -558,6 +562,7 @@ describe('an upload', () => {
           connect: milliseconds(1_000),
           firstByte: milliseconds(400),
           idle: milliseconds(1_000),
+          total: milliseconds(0),
         },
       },
     )
@@ -739,6 +744,7 @@ describe('an upstream that cannot answer', () => {
         connect: milliseconds(1_000),
         firstByte: milliseconds(150),
         idle: milliseconds(1_000),
+        total: milliseconds(0),
       },
     })
     expect(await rawExchange(gateway.port, GET('/api'))).toMatch(/^HTTP\/1\.1 504 /)

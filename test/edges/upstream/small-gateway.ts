@@ -8,7 +8,7 @@ import { asGatewayError, ERRORS, GatewayError } from '../../../src/errors.ts'
 import { parseTarget } from '../../../src/routing/path.ts'
 import type { RouteDefinition } from '../../../src/routing/route-table.ts'
 import { compileRoutes, matchRoute, upstreamPath } from '../../../src/routing/route-table.ts'
-import { milliseconds } from '../../../src/time.ts'
+import { milliseconds, systemClock } from '../../../src/time.ts'
 import type {
   ForwardRequest,
   ForwardResult,
@@ -51,6 +51,7 @@ export const routeTo = (
     connect: milliseconds(2_000),
     firstByte: milliseconds(5_000),
     idle: milliseconds(5_000),
+    total: milliseconds(0),
   },
   cache: 'private, no-store',
   ...overrides,
@@ -120,6 +121,10 @@ export const startSmallGateway = async (
           }),
           body,
           timeouts: route.timeouts,
+          endsAtMs:
+            route.totalMs === 0
+              ? undefined
+              : milliseconds(systemClock.monotonicMs() + route.totalMs),
           responseHeaders: (status, rawHeaders) =>
             downstreamResponseHeaders(rawHeaders, { policy: responsePolicy, status, requestId }),
           ...(judge === undefined ? {} : { judge }),

@@ -41,7 +41,7 @@ describe('the smallest sidecar', () => {
         cookies: [],
         setCookies: [],
         bodyBytesMax: 10_485_760,
-        timeout: { connect: 2000, firstByte: 30_000, idle: 60_000 },
+        timeout: { connect: 2000, firstByte: 30_000, idle: 60_000, total: 0 },
         cache: 'private, no-store',
       },
     ])

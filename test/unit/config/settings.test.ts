@@ -660,6 +660,27 @@ const ROWS: readonly Row[] = [
     refused: ['0', '2d'],
   },
   {
+    setting: 'upstreamTimeout.total',
+    read: ({ routes }) => routes[0]?.timeout.total,
+    accepted: [
+      ['0s', 0],
+      ['90s', 90_000],
+    ],
+    refused: ['0', '2d'],
+  },
+  {
+    setting: 'upstreamLimits.connections',
+    read: ({ upstreamLimits }) => upstreamLimits.connections,
+    accepted: [['1', 1]],
+    refused: ['0', '65536', 'many'],
+  },
+  {
+    setting: 'upstreamLimits.queue',
+    read: ({ upstreamLimits }) => upstreamLimits.queue,
+    accepted: [['0', 0]],
+    refused: ['-1', '65536'],
+  },
+  {
     setting: 'limits.bodyBytes',
     read: ({ routes }) => routes[0]?.bodyBytesMax,
     accepted: [

@@ -21,7 +21,12 @@ const route = (path: string, overrides: Partial<RouteDefinition> = {}): RouteDef
   cookies: [],
   setCookies: [],
   bodyBytesMax: 1024,
-  timeout: { connect: milliseconds(1), firstByte: milliseconds(2), idle: milliseconds(3) },
+  timeout: {
+    connect: milliseconds(1),
+    firstByte: milliseconds(2),
+    idle: milliseconds(3),
+    total: milliseconds(4),
+  },
   cache: 'private, no-store',
   ...overrides,
 })

@@ -1,0 +1,51 @@
+/** Places at one upstream: so many calls at a time, so many more in a queue, and whoever comes then is refused. */
+
+export interface PlaceLimits {
+  /** Calls at a time, each on a connection of its own; open event streams included. */
+  readonly connections: number
+  /** Calls that may wait for a place. */
+  readonly queue: number
+}
+
+/** A call, which is told when its place is there. */
+export interface Caller {
+  start(): void
+}
+
+export interface Places {
+  /** `taken`: the caller may start, and owes `leave`. `waits`: `start` is called when its turn comes. */
+  ask(caller: Caller): 'taken' | 'waits' | 'full'
+  /** Gives a place back, and with it starts whoever has waited longest. */
+  leave(): void
+  /** The caller waits no longer. */
+  giveUp(caller: Caller): void
+}
+
+export const createPlaces = ({ connections, queue }: PlaceLimits): Places => {
+  // A Set keeps the order of insertion, so the first is who has waited longest.
+  const waiting = new Set<Caller>()
+  let taken = 0
+  return {
+    ask: (caller) => {
+      if (taken < connections) {
+        taken += 1
+        return 'taken'
+      }
+      if (waiting.size >= queue) return 'full'
+      waiting.add(caller)
+      return 'waits'
+    },
+    leave: () => {
+      const [next] = waiting
+      if (next === undefined) {
+        taken -= 1
+        return
+      }
+      waiting.delete(next)
+      next.start()
+    },
+    giveUp: (caller) => {
+      waiting.delete(caller)
+    },
+  }
+}
