@@ -297,7 +297,9 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     dispatch,
     clock,
     requestPolicy: perRoute(routes.routes, (route) => requestHeaderPolicy(route, headerSettings)),
-    responsePolicy: perRoute(routes.routes, (route) => responseHeaderPolicy(route, headerSettings)),
+    responsePolicy: perRoute(routes.routes, (route) =>
+      responseHeaderPolicy(route, { ...headerSettings, routes: routes.routes }),
+    ),
   })
 
   const clientAddressOf = createClientAddress(config.trustedProxies)

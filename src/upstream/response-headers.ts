@@ -2,6 +2,13 @@
 
 import type { CachePolicy, Route } from '../routing/route-table.ts'
 import { isHopByHop, nominatedBy, rememberVerdicts, withoutNominated } from './header-names.ts'
+import {
+  type PublicPlaces,
+  publicLinks,
+  publicPlace,
+  publicPlaces,
+  publicRefresh,
+} from './public-places.ts'
 
 /** What a route fixes for all its answers, worked out once. */
 export interface ResponseHeaderPolicy {
@@ -11,11 +18,7 @@ export interface ResponseHeaderPolicy {
   readonly setCookies: ReadonlySet<string>
   /** Lower case; see RequestHeaderPolicy. */
   readonly ownCookiePrefix: string
-  readonly upstream: URL
-  readonly upstreamBasePath: string
-  readonly publicOrigin: string
-  /** Route prefix that the upstream does not see; empty where it sees the whole path. */
-  readonly strippedPrefix: string
+  readonly places: PublicPlaces
 }
 
 export interface ResponseHeaderContext {
@@ -26,16 +29,18 @@ export interface ResponseHeaderContext {
 
 export const responseHeaderPolicy = (
   route: Route,
-  settings: { readonly publicUrl: string; readonly ownCookiePrefix: string },
+  settings: {
+    readonly publicUrl: string
+    readonly ownCookiePrefix: string
+    /** All there are: where one's upstream names another's, that is a place behind the gateway too. */
+    readonly routes: readonly Route[]
+  },
 ): ResponseHeaderPolicy => ({
   cache: route.cache,
   perUser: route.credential === 'user',
   setCookies: new Set(route.setCookies),
   ownCookiePrefix: settings.ownCookiePrefix.toLowerCase(),
-  upstream: new URL(route.upstreamOrigin),
-  upstreamBasePath: route.upstreamBasePath,
-  publicOrigin: new URL(settings.publicUrl).origin,
-  strippedPrefix: route.stripPrefix && route.path !== '/' ? route.path : '',
+  places: publicPlaces(route, settings.routes, settings.publicUrl),
 })
 
 /** Flat name-value list in, flat list out; duplicates keep their order. */
@@ -68,7 +73,13 @@ export const downstreamResponseHeaders = (
         else noTransform ||= /(?:^|[,\s])no-transform(?:[,\s]|$)/i.test(value)
         break
       case 'location':
-        kept.push(name, publicLocation(value, policy))
+        kept.push(name, publicPlace(value, policy.places))
+        break
+      case 'refresh':
+        kept.push(name, publicRefresh(value, policy.places))
+        break
+      case 'link':
+        kept.push(name, publicLinks(value, policy.places))
         break
       case 'challenge':
         if (isTokenChallenge(value)) {
@@ -106,6 +117,8 @@ type Verdict =
   | 'set-cookie'
   | 'cache'
   | 'location'
+  | 'refresh'
+  | 'link'
   | 'challenge'
   | 'length'
 
@@ -119,6 +132,8 @@ const SPECIAL: ReadonlyMap<string, Verdict> = new Map([
   ['surrogate-control', 'cache'],
   ['location', 'location'],
   ['content-location', 'location'],
+  ['refresh', 'refresh'],
+  ['link', 'link'],
   ['www-authenticate', 'challenge'],
   ['content-length', 'length'],
 ])
@@ -137,18 +152,30 @@ const DROPPED = new Set([
   'x-aspnet-version',
   'x-aspnetmvc-version',
   'x-sourcefiles',
+  'x-generator',
+  'x-runtime',
+  'x-served-by',
+  'x-backend',
   'x-backend-server',
+  'proxy-status',
   // Answers to the credential that the gateway sent, not to the browser's.
   'authentication-info',
   'dpop-nonce',
-  // These speak for a whole origin, and the origin is the application's, not one API's: transport, other
-  // servers for it, error reporting, sign-out of everything, and service workers outside the route.
+  // Obsolete (RFC 6265 §1), and no way around the list of cookies that may be set.
+  'set-cookie2',
+  // These speak for a whole origin, and the origin is the application's, not one API's: transport, other servers for
+  // it, error reporting, client hints, sign-out of everything, sessions bound to a device, and service workers
+  // outside the route.
   'strict-transport-security',
   'public-key-pins',
   'expect-ct',
   'alt-svc',
   'nel',
   'report-to',
+  'reporting-endpoints',
+  'accept-ch',
+  'critical-ch',
+  'set-login',
   'clear-site-data',
   'service-worker-allowed',
   // Other origins get nothing: RFC 10017 §6.1.3.3.2 counts on CORS staying closed.
@@ -162,12 +189,21 @@ const DROPPED = new Set([
   'x-request-id',
 ])
 
+const DROPPED_PREFIXES = [
+  'access-control-',
+  'x-debug-',
+  'x-envoy-',
+  'x-kong-',
+  'sec-session-',
+  'secure-session-',
+]
+
 const judge = (lowerCaseName: string): Verdict => {
   const special = SPECIAL.get(lowerCaseName)
   if (special !== undefined) return special
   // Targeted cache control (RFC 9213): CDN-Cache-Control and the vendors' forms of it.
   if (lowerCaseName.endsWith('cdn-cache-control')) return 'cache'
-  if (lowerCaseName.startsWith('access-control-')) return 'drop'
+  if (DROPPED_PREFIXES.some((prefix) => lowerCaseName.startsWith(prefix))) return 'drop'
   return DROPPED.has(lowerCaseName) || isHopByHop(lowerCaseName) ? 'drop' : 'pass'
 }
 
@@ -183,31 +219,3 @@ const isAllowedSetCookie = (value: string, policy: ResponseHeaderPolicy): boolea
   if (name.toLowerCase().startsWith(policy.ownCookiePrefix)) return false
   return !attributes.some((attribute) => /^\s*domain\s*(?:=|$)/i.test(attribute))
 }
-
-/**
- * A location on the upstream becomes the same place behind the public origin; its internal name never shows.
- * Other hosts and paths relative to the request are passed as they are.
- */
-const publicLocation = (location: string, policy: ResponseHeaderPolicy): string => {
-  const isPathAbsolute = location.startsWith('/') && !location.startsWith('//')
-  if (isPathAbsolute) return publicPath(location, policy)
-  if (!/^(?:https?:)?\/\//i.test(location) || !URL.canParse(location, policy.upstream.href)) {
-    return location
-  }
-  const url = new URL(location, policy.upstream)
-  // The scheme is left out: an API that believes X-Forwarded-Proto writes https before its internal name.
-  if (url.hostname !== policy.upstream.hostname || url.port !== policy.upstream.port) {
-    return location
-  }
-  return policy.publicOrigin + publicPath(url.pathname + url.search + url.hash, policy)
-}
-
-/** Undoes what `upstreamPath` did. A path outside the base path, or already public, stays as it is. */
-const publicPath = (path: string, policy: ResponseHeaderPolicy): string => {
-  if (policy.strippedPrefix !== '' && isBelow(path, policy.strippedPrefix)) return path
-  if (!isBelow(path, policy.upstreamBasePath)) return path
-  return policy.strippedPrefix + path.slice(policy.upstreamBasePath.length) || '/'
-}
-
-const isBelow = (path: string, prefix: string): boolean =>
-  path.startsWith(prefix) && (prefix === '' || /^(?:[/?#]|$)/.test(path.slice(prefix.length)))

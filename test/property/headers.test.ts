@@ -21,7 +21,7 @@ const [ROUTE] = compileRoutes([
 ]).routes
 if (ROUTE === undefined) throw new Error('no route')
 const REQUEST_POLICY = requestHeaderPolicy(ROUTE, SETTINGS)
-const RESPONSE_POLICY = responseHeaderPolicy(ROUTE, SETTINGS)
+const RESPONSE_POLICY = responseHeaderPolicy(ROUTE, { ...SETTINGS, routes: [ROUTE] })
 
 const INJECTED: Readonly<Record<string, string>> = {
   host: 'api.internal',

@@ -102,7 +102,7 @@ export const startSmallGateway = async (
       throw new GatewayError('request_invalid', { reason: 'encoded_slash' })
     }
     const requestId = 'request-1'
-    const responsePolicy = responseHeaderPolicy(route, settings)
+    const responsePolicy = responseHeaderPolicy(route, { ...settings, routes: table.routes })
     const body = createRequestBody(req, {
       bytesMax: route.bodyBytesMax,
       replayBytesMax: 64 * 1024,

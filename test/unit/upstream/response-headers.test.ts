@@ -17,9 +17,14 @@ const passed = (
   const { status = 200, ...overrides } = route
   const [compiled] = compileRoutes([routeTo('http://api.internal:8080', overrides)]).routes
   if (compiled === undefined) throw new Error('no route')
+  const others = compileRoutes([
+    routeTo('http://orders.internal:8080/v1', { path: '/orders', stripPrefix: true }),
+    routeTo('http://orders.internal:8080/v2', { path: '/orders2', stripPrefix: true }),
+  ]).routes
   const policy = responseHeaderPolicy(compiled, {
     publicUrl: 'https://app.example.com',
     ownCookiePrefix: '__Host-Http-coatcheck',
+    routes: [compiled, ...others],
   })
   return downstreamResponseHeaders(rawHeaders, { policy, status, requestId: 'request-1' })
 }
@@ -87,6 +92,21 @@ describe('what the upstream says', () => {
     'Authentication-Info',
     'DPoP-Nonce',
     'X-Accel-Redirect',
+    'Set-Cookie2',
+    'Accept-CH',
+    'Critical-CH',
+    'Set-Login',
+    'Secure-Session-Registration',
+    'Sec-Session-Challenge',
+    'Reporting-Endpoints',
+    'X-Runtime',
+    'X-Generator',
+    'X-Served-By',
+    'X-Backend',
+    'X-Debug-Token-Link',
+    'X-Envoy-Upstream-Service-Time',
+    'X-Kong-Proxy-Latency',
+    'Proxy-Status',
   ])('%s never passes', (name) => {
     expect(linesOf(passed([name, 'x']), name)).toEqual([])
   })
@@ -240,5 +260,60 @@ describe('Location', () => {
   it('Content-Location is the same place too', () => {
     const headers = passed(['Content-Location', 'http://api.internal:8080/api/x'])
     expect(onlyLineOf(headers, 'content-location')).toBe('https://app.example.com/api/x')
+  })
+
+  it.each([
+    ['http://orders.internal:8080/v1/7?x', 'https://app.example.com/orders/7?x'],
+    ['//orders.internal:8080/v2', 'https://app.example.com/orders2'],
+    ['https://ORDERS.internal:8080/other', 'https://app.example.com/other'],
+    ['http://orders.internal:8081/v1/7', 'http://orders.internal:8081/v1/7'],
+  ])('on the upstream of another route %s becomes %s', (location, expected) => {
+    expect(locationOf(location)).toBe(expected)
+  })
+
+  it.each([
+    ['http:/\\api.internal:8080/api/x', 'https://app.example.com/api/x'],
+    ['\\\\api.internal:8080/api/x', 'https://app.example.com/api/x'],
+    ['/\\api.internal:8080/api/x', 'https://app.example.com/api/x'],
+    [' http://api.internal:8080/api/x', 'https://app.example.com/api/x'],
+    ['http:\t//api.internal:8080/api/x', 'https://app.example.com/api/x'],
+    ['http://user:secret@api.internal:8080/api/x', 'https://app.example.com/api/x'],
+  ])('as a browser reads it: %s becomes %s', (location, expected) => {
+    expect(locationOf(location)).toBe(expected)
+  })
+})
+
+describe('other fields with a place in them', () => {
+  const only = (name: string, value: string, route: Partial<RouteDefinition> = {}) =>
+    onlyLineOf(passed([name, value], route), name)
+
+  it.each([
+    ['0; url=http://api.internal:8080/api/x', '0; url=https://app.example.com/api/x'],
+    ["5;URL='http://api.internal:8080/api/x'", "5;URL='https://app.example.com/api/x'"],
+    ['5', '5'],
+    ['0; url=https://elsewhere.example/', '0; url=https://elsewhere.example/'],
+  ])('Refresh: %s becomes %s', (value, expected) => {
+    expect(only('Refresh', value)).toBe(expected)
+  })
+
+  it.each([
+    [
+      '<http://api.internal:8080/api/x?page=2>; rel="next", <http://api.internal:8080/api/x?page=9>; rel=last',
+      '<https://app.example.com/api/x?page=2>; rel="next", <https://app.example.com/api/x?page=9>; rel=last',
+    ],
+    [
+      '<https://elsewhere.example/>; title="a <b>, <c>"',
+      '<https://elsewhere.example/>; title="a <b>, <c>"',
+    ],
+    ['</api/x>; rel=next', '</api/x>; rel=next'],
+    ['nonsense <', 'nonsense <'],
+  ])('RFC 8288 §3 Link: %s becomes %s', (value, expected) => {
+    expect(only('Link', value)).toBe(expected)
+  })
+
+  it('RFC 8288 §3 a Link behind a stripped prefix leads through it again', () => {
+    expect(only('Link', '</items?page=2>; rel=next', { stripPrefix: true })).toBe(
+      '</api/items?page=2>; rel=next',
+    )
   })
 })

@@ -1,0 +1,85 @@
+/** References in an upstream's answer, as they lead back through the gateway: no internal host name shows. */
+
+import type { Route } from '../routing/route-table.ts'
+
+/** Where the paths of one upstream are on the public origin. */
+interface Mount {
+  readonly upstream: URL
+  readonly basePath: string
+  /** Route prefix that the upstream does not see; empty where it sees the whole path. */
+  readonly strippedPrefix: string
+}
+
+export interface PublicPlaces {
+  readonly publicOrigin: string
+  readonly own: Mount
+  /** Of every route, `own` first: one API may well redirect to another by its internal name. */
+  readonly mounts: readonly Mount[]
+}
+
+type Mounted = Pick<Route, 'upstreamOrigin' | 'upstreamBasePath' | 'stripPrefix' | 'path'>
+
+export const publicPlaces = (
+  route: Mounted,
+  routes: readonly Mounted[],
+  publicUrl: string,
+): PublicPlaces => {
+  const own = mountOf(route)
+  return {
+    publicOrigin: new URL(publicUrl).origin,
+    own,
+    mounts: [own, ...routes.filter((other) => other !== route).map(mountOf)],
+  }
+}
+
+const mountOf = (route: Mounted): Mount => ({
+  upstream: new URL(route.upstreamOrigin),
+  basePath: route.upstreamBasePath,
+  strippedPrefix: route.stripPrefix && route.path !== '/' ? route.path : '',
+})
+
+/**
+ * A place on an upstream becomes the same place behind the public origin. Other hosts and paths relative to the
+ * request are passed as they are.
+ */
+export const publicPlace = (reference: string, places: PublicPlaces): string => {
+  const read = asBrowsersRead(reference)
+  if (/^\/(?![/\\])/.test(read)) return publicPath(reference, places.own)
+  if (!/^(?:https?:|[/\\]{2})/i.test(read)) return reference
+  const url = URL.parse(read, places.own.upstream.href)
+  if (url === null) return reference
+  // The scheme is left out: an API that believes X-Forwarded-Proto writes https before its internal name.
+  const onHost = places.mounts.filter(
+    ({ upstream }) => upstream.hostname === url.hostname && upstream.port === url.port,
+  )
+  const mount = onHost.find(({ basePath }) => isBelow(url.pathname, basePath)) ?? onHost[0]
+  if (mount === undefined) return reference
+  return places.publicOrigin + publicPath(url.pathname + url.search + url.hash, mount)
+}
+
+/** RFC 8288 §3: the target of each link; what stands in parameters is left alone. */
+export const publicLinks = (links: string, places: PublicPlaces): string =>
+  links.replace(
+    /(^|,\s*)<([^<>]*)>/g,
+    (_, before: string, target: string) => `${before}<${publicPlace(target, places)}>`,
+  )
+
+/** `5; url=/x` as in HTML's `<meta http-equiv="refresh">`; browsers take it without `url=` and quoted too. */
+export const publicRefresh = (refresh: string, places: PublicPlaces): string =>
+  refresh.replace(
+    /^([\s\d.]*[;,]\s*(?:url\s*=\s*)?["']?)([^"']+)/i,
+    (_, before: string, target: string) => before + publicPlace(target, places),
+  )
+
+/** WHATWG URL §4.4: without spaces at its ends, and without tabs anywhere. */
+const asBrowsersRead = (reference: string): string => reference.trim().replaceAll('\t', '')
+
+/** Undoes what `upstreamPath` did. A path outside the base path, or already public, stays as it is. */
+const publicPath = (path: string, { basePath, strippedPrefix }: Mount): string => {
+  if (strippedPrefix !== '' && isBelow(path, strippedPrefix)) return path
+  if (!isBelow(path, basePath)) return path
+  return strippedPrefix + path.slice(basePath.length) || '/'
+}
+
+const isBelow = (path: string, prefix: string): boolean =>
+  path.startsWith(prefix) && (prefix === '' || /^(?:[/?#]|$)/.test(path.slice(prefix.length)))
