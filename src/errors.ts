@@ -102,6 +102,13 @@ export const ERRORS = {
     'warn',
     { retryable: true },
   ),
+  too_many_web_sockets: kind(
+    429,
+    'Too many WebSockets of this session are open',
+    'Close those that are not needed, or share one among the pages of the application; the limit is webSockets.perSession.',
+    'warn',
+    { retryable: true },
+  ),
   route_not_found: kind(
     404,
     'Nothing is served here',

@@ -78,6 +78,16 @@ export type GatewayEvent =
       readonly note?: string
       readonly cause?: unknown
     }
+  | { readonly type: 'web_socket_opened'; readonly requestId: string; readonly route: string }
+  | {
+      readonly type: 'web_socket_closed'
+      /** Of its handshake. */
+      readonly requestId: string
+      readonly route: string
+      /** Who or what began it. */
+      readonly reason: 'client' | 'upstream' | 'session_ended' | 'drain' | 'idle' | 'lifetime'
+      readonly durationMs: number
+    }
   /** At start, and whenever a secret comes, goes or begins to seal. Ring ids, which every cookie shows. */
   | { readonly type: 'key_ring_changed'; readonly seals: number; readonly opens: readonly number[] }
   /** A session came under an outdated secret, and its cookie or record has the current one now. */

@@ -22,11 +22,12 @@ import { createRedisStores } from './edges/redis/stores.ts'
 import { createLogger, type Logger } from './edges/telemetry/logger.ts'
 import { createMetrics } from './edges/telemetry/metrics.ts'
 import { createUpstreamDispatch } from './edges/upstream/dispatcher.ts'
-import { spliceUpgrade } from './edges/upstream/upgrade.ts'
+import { shakeHands } from './edges/upstream/upgrade.ts'
 import type { Emit } from './events.ts'
 import { createAdmission, createSignInAdmission } from './guard/admission.ts'
 import { createSessionReader } from './guard/by-session.ts'
 import { createSameOriginGuard } from './guard/same-origin.ts'
+import { createHandshake } from './handshake.ts'
 import { createCallback } from './login/callback.ts'
 import { allowedClaims, DEFAULT_CLAIMS } from './login/claims.ts'
 import { createSessionLimit } from './login/session-limit.ts'
@@ -60,6 +61,7 @@ import { createTicketRenewal } from './session/ticket-renewal.ts'
 import { createVault } from './session/vault.ts'
 import { type Clock, milliseconds, systemClock } from './time.ts'
 import type { UpstreamDispatch } from './upstream/forward.ts'
+import { createOpenSockets, type OpenSockets } from './upstream/open-sockets.ts'
 import { type RequestHeaderSettings, requestHeaderPolicy } from './upstream/request-headers.ts'
 import { responseHeaderPolicy } from './upstream/response-headers.ts'
 
@@ -286,7 +288,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const dispatch = createUpstreamDispatch({ limits: config.upstreamLimits })
   const routes = compileRoutes(config.routes)
   const headerSettings = { publicUrl, ownCookiePrefix: COOKIE_NAME_PREFIX, instanceId }
-  const proxy = createProxy({
+  const way = {
     guard,
     admission,
     sessions,
@@ -294,13 +296,21 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     renewal,
     machine,
     rejections: createRejectionWatch(clock, notice),
-    dispatch,
-    clock,
     requestPolicy: perRoute(routes.routes, (route) => requestHeaderPolicy(route, headerSettings)),
     responsePolicy: perRoute(routes.routes, (route) =>
       responseHeaderPolicy(route, { ...headerSettings, routes: routes.routes }),
     ),
+  }
+  const proxy = createProxy({ ...way, dispatch, clock })
+  const sockets = createOpenSockets({
+    vault,
+    watch,
+    clock,
+    idle: session.idle,
+    perSessionMax: config.webSockets.perSession,
+    emit,
   })
+  const handshake = createHandshake({ ...way, sockets, shakeHands })
 
   const clientAddressOf = createClientAddress(config.trustedProxies)
   const app = createApp({
@@ -323,7 +333,9 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     emit,
     routes,
     proxy,
-    spa: spaFrom(config, headerSettings, dispatch),
+    handshake,
+    sockets,
+    spa: spaFrom(config, headerSettings, dispatch, sockets),
     observe: metrics.observeExchange,
     observeStreams: metrics.observeStreams,
     clientAddress: (req) => {
@@ -455,10 +467,11 @@ const spaFrom = (
   config: Config,
   headerSettings: RequestHeaderSettings,
   dispatch: UpstreamDispatch,
+  sockets: OpenSockets,
 ): SpaServer | undefined => {
   const { spa, publicUrl } = config
   if (spa === undefined) return undefined
   return spa.kind === 'directory'
     ? createSpaFiles({ directory: spa.directory, csp: spa.csp, publicUrl })
-    : createSpaUpstream({ origin: spa.origin, headerSettings, dispatch, splice: spliceUpgrade })
+    : createSpaUpstream({ origin: spa.origin, headerSettings, dispatch, shakeHands, sockets })
 }

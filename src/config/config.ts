@@ -8,12 +8,21 @@ import type { Watched } from './watched.ts'
 
 export interface RouteSettings
   extends Readonly<
-    Required<Omit<RouteAsWritten, 'methods' | 'credential' | 'bodyBytesMax' | 'timeout'>>
+    Required<
+      Omit<RouteAsWritten, 'methods' | 'credential' | 'bodyBytesMax' | 'timeout' | 'webSockets'>
+    >
   > {
   /** Undefined: all but CONNECT and TRACE. */
   readonly methods: readonly string[] | undefined
   readonly credential: 'user' | 'none'
   readonly bodyBytesMax: number
+  readonly webSockets: {
+    readonly origin: 'keep' | 'upstream'
+    /** 0: no limit. */
+    readonly idle: Milliseconds
+    /** 0: no limit. */
+    readonly lifetime: Milliseconds
+  }
   readonly timeout: {
     readonly connect: Milliseconds
     readonly firstByte: Milliseconds
@@ -109,12 +118,17 @@ const expandRanges = (ranges: readonly string[]): readonly string[] => [
 ]
 
 const routeFrom = (route: RouteAsWritten, settings: Settings): RouteSettings => {
-  const { upstreamTimeout, limits } = settings
+  const { upstreamTimeout, webSockets, limits } = settings
   return {
     ...route,
     methods: route.methods,
     credential: route.credential ?? (route.accept.includes('session') ? 'user' : 'none'),
     bodyBytesMax: route.bodyBytesMax ?? limits.bodyBytes,
+    webSockets: {
+      origin: route.webSockets.origin ?? webSockets.origin,
+      idle: route.webSockets.idle ?? webSockets.idle,
+      lifetime: route.webSockets.lifetime ?? webSockets.lifetime,
+    },
     timeout: {
       connect: route.timeout.connect ?? upstreamTimeout.connect,
       firstByte: route.timeout.firstByte ?? upstreamTimeout.firstByte,
@@ -137,6 +151,7 @@ const apiRoutes = (settings: Settings): readonly RouteSettings[] =>
             accept: ['session'],
             documents: false,
             webSocket: true,
+            webSockets: {},
             eventSource: false,
             encodedSlash: false,
             preserveHost: false,

@@ -111,6 +111,9 @@ const firstByteTimeout = durationMilliseconds('10ms', '1h')
 const idleTimeout = durationMilliseconds('0s', '1d')
 const totalTimeout = durationMilliseconds('0s', '1d')
 
+const webSocketOrigin = choice('keep', 'upstream')
+const webSocketTime = durationMilliseconds('0s', '30d')
+
 const pemFile = matching(
   'file in PEM',
   'must be the path of a file in PEM, not what is in it',
@@ -149,8 +152,17 @@ const route = group({
   webSocket: defaulted(
     boolean,
     false,
-    'Lets WebSocket handshakes pass; this release refuses them on every route.',
+    'Lets WebSocket handshakes pass, of the application’s own pages alone.',
   ),
+  webSockets: group({
+    origin: optional(
+      webSocketOrigin,
+      '`Origin` that the upstream gets with a handshake.',
+      '`webSockets.origin`',
+    ),
+    idle: optional(webSocketTime, 'Longest silence of a WebSocket.', '`webSockets.idle`'),
+    lifetime: optional(webSocketTime, 'Longest life of a WebSocket.', '`webSockets.lifetime`'),
+  }).prefault({}),
   eventSource: defaulted(
     boolean,
     false,
@@ -471,6 +483,28 @@ export const settingsSchema = group({
       wholeNumber(0, 65_535),
       1024,
       'Most calls that wait for a place at one upstream, each no longer than it may take to connect; beyond either the answer is 503.',
+    ),
+  }).prefault({}),
+  webSockets: group({
+    origin: defaulted(
+      webSocketOrigin,
+      'keep',
+      '`Origin` that upstreams get with a WebSocket handshake: the public one, as the browser sent it, or the upstream’s own, for servers that compare it with their host.',
+    ),
+    idle: defaulted(
+      webSocketTime,
+      '1h',
+      'A WebSocket on which neither end sends anything for this time, not even a ping, is closed with 1001; `0s` means no limit.',
+    ),
+    lifetime: defaulted(
+      webSocketTime,
+      '1d',
+      'A WebSocket is closed with 1001 after this time; `0s` means no limit. With its session it is closed at once, with 4401.',
+    ),
+    perSession: defaulted(
+      wholeNumber(1, 10_000),
+      100,
+      'Most WebSockets that one session has open at a time in one process; a further one gets 429.',
     ),
   }).prefault({}),
   limits: group({

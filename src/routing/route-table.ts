@@ -8,6 +8,15 @@ import { parseTarget } from './path.ts'
 export type AcceptedCredential = 'session' | 'anonymous'
 export type CachePolicy = 'private, no-store' | 'upstream'
 
+export interface WebSocketLimits {
+  /** `Origin` towards the upstream: as the browser sent it, or the upstream's own. */
+  readonly origin: 'keep' | 'upstream'
+  /** Longest silence in both directions. 0: no limit. */
+  readonly idle: Milliseconds
+  /** 0: no limit. */
+  readonly lifetime: Milliseconds
+}
+
 /** A route as it is configured. */
 export interface RouteDefinition {
   /** Canonical path prefix without a trailing slash, or `/`. */
@@ -21,6 +30,7 @@ export interface RouteDefinition {
   readonly credential: 'user' | 'none'
   readonly documents: boolean
   readonly webSocket: boolean
+  readonly webSockets: WebSocketLimits
   readonly eventSource: boolean
   readonly encodedSlash: boolean
   readonly preserveHost: boolean

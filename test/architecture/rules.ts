@@ -12,7 +12,7 @@ export type Rule = (tree: SourceTree) => readonly string[]
 const BASE = ['foundation'] as const
 const RECORDS = [...BASE, 'session', 'oidc', 'routing'] as const
 const STEPS = [...RECORDS, 'guard', 'credential', 'upstream'] as const
-const FLOWS = [...STEPS, 'proxy', 'login', 'logout'] as const
+const FLOWS = [...STEPS, 'proxy', 'handshake', 'login', 'logout'] as const
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   foundation: [],
   config: BASE,
@@ -24,6 +24,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   credential: RECORDS,
   upstream: RECORDS,
   proxy: STEPS,
+  handshake: STEPS,
   login: STEPS,
   logout: STEPS,
   'edges/http': FLOWS,

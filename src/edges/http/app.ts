@@ -12,15 +12,17 @@ import {
 } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { getRequestListener } from '@hono/node-server'
-import { asGatewayError, GatewayError } from '../../errors.ts'
+import { asGatewayError, ERRORS, GatewayError } from '../../errors.ts'
 import type { Emit, ObserveExchange } from '../../events.ts'
 import type { ClientAddress } from '../../guard/admission.ts'
 import { isDocumentNavigation } from '../../guard/fetch-metadata.ts'
+import type { HandshakeRequest, RouteHandshake } from '../../handshake.ts'
 import { loginUrl, returnToFromReferer } from '../../login/return-to.ts'
 import type { RouteProxy } from '../../proxy.ts'
 import { type ParsedTarget, parseTarget, type Target } from '../../routing/path.ts'
 import { matchRoute, type Route, type RouteTable } from '../../routing/route-table.ts'
 import type { Clock, Seconds } from '../../time.ts'
+import type { OpenSockets } from '../../upstream/open-sockets.ts'
 import { createEndpoints, type EndpointDependencies } from './endpoints.ts'
 import { createEventStreams, type EventStreamDependencies } from './event-streams.ts'
 import { type Exchange, headerOf } from './exchange.ts'
@@ -36,13 +38,8 @@ export interface SpaServer {
 }
 
 /** A WebSocket handshake: the answer goes on the raw socket. */
-export interface UpgradeExchange {
+export interface UpgradeExchange extends HandshakeRequest {
   readonly req: IncomingMessage
-  readonly socket: Duplex
-  readonly head: Buffer
-  readonly requestId: string
-  readonly client: ClientAddress
-  readonly target: Target
 }
 
 export interface AppDependencies
@@ -53,6 +50,8 @@ export interface AppDependencies
     Omit<EventStreamDependencies, 'lifetimes' | 'outside'> {
   readonly routes: RouteTable
   readonly proxy: RouteProxy
+  readonly handshake: RouteHandshake
+  readonly sockets: Pick<OpenSockets, 'goAway'>
   readonly spa: SpaServer | undefined
   readonly clientAddress: (req: IncomingMessage) => ClientAddress
   readonly observe: ObserveExchange
@@ -69,7 +68,7 @@ export interface AppDependencies
 export interface App {
   readonly listener: RequestListener
   readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
-  /** Ends every event stream, so that its page comes back to another replica. */
+  /** Ends every event stream and WebSocket, so that its page comes back to another replica. */
   endStreams(): void
 }
 
@@ -83,7 +82,8 @@ type Destination =
 const UNROUTABLE: Target = { path: '/', rawPath: '/', query: '', encodedSlash: false }
 
 export const createApp = (dependencies: AppDependencies): App => {
-  const { routes, proxy, spa, clientAddress, observe, clock, emit, settings } = dependencies
+  const { routes, proxy, handshake, sockets, spa, clientAddress, observe, clock, emit, settings } =
+    dependencies
   const publicHost = new URL(settings.publicOrigin).host
   const outside = envelope(transportSecurity(settings.publicOrigin))
 
@@ -247,14 +247,28 @@ export const createApp = (dependencies: AppDependencies): App => {
   }
 
   const upgrade: App['upgrade'] = (req, socket, head) => {
+    const startedMs = clock.monotonicMs()
     const requestId = randomUUID()
+    const method = req.method ?? 'GET'
     const run = async () => {
       try {
         const target = checked(parseTarget(req.url ?? '', { encodedSlash: true }))
-        const destination = destinationOf(target, req.method ?? 'GET')
-        if (destination.kind !== 'spa' || spa === undefined)
-          throw new GatewayError('route_not_found', { reason: 'no_websocket_here' })
-        await spa.upgrade({ req, socket, head, requestId, client: clientAddress(req), target })
+        const destination = destinationOf(target, method)
+        const exchange: UpgradeExchange = {
+          req,
+          rawHeaders: req.rawHeaders,
+          socket,
+          head,
+          requestId,
+          client: clientAddress(req),
+          target,
+          method,
+          header: (name) => headerOf(req, name),
+        }
+        if (destination.kind === 'route' && destination.route.webSocket)
+          await shake(exchange, destination.route, startedMs)
+        else if (destination.kind === 'spa' && spa !== undefined) await spa.upgrade(exchange)
+        else throw new GatewayError('route_not_found', { reason: 'no_websocket_here' })
       } catch (thrown) {
         const error = asGatewayError(thrown)
         report(error, { requestId })
@@ -264,6 +278,20 @@ export const createApp = (dependencies: AppDependencies): App => {
     run().catch(() => socket.destroy())
   }
 
+  /** Observed like any exchange of the route; its end is that of the handshake. */
+  const shake = async (exchange: UpgradeExchange, route: Route, startedMs: number) => {
+    let status = 0
+    try {
+      status = await handshake(exchange, route)
+    } catch (thrown) {
+      ;({ status } = ERRORS[asGatewayError(thrown).code])
+      throw thrown
+    } finally {
+      const durationSeconds = (clock.monotonicMs() - startedMs) / 1000
+      observe({ route: route.id, status, durationSeconds })
+    }
+  }
+
   const refusedUpgrade = (requestId: string): ProblemContext => ({
     requestId,
     isNavigation: false,
@@ -271,7 +299,14 @@ export const createApp = (dependencies: AppDependencies): App => {
     expectedOrigin: settings.loopback ? settings.publicOrigin : undefined,
   })
 
-  return { listener, upgrade, endStreams: events.end }
+  return {
+    listener,
+    upgrade,
+    endStreams: () => {
+      events.end()
+      sockets.goAway()
+    },
+  }
 }
 
 /** A handshake has no ServerResponse: the refusal is written by hand, and the connection ends with it. */

@@ -1,16 +1,17 @@
 /** The SPA from another HTTP server: everything outside the routes goes there, hot reload included. */
 
-import type { Duplex } from 'node:stream'
 import { GatewayError } from '../../errors.ts'
 import { milliseconds } from '../../time.ts'
 import { forward, type UpstreamDispatch } from '../../upstream/forward.ts'
 import { isHopByHop, nominatedBy, withoutNominated } from '../../upstream/header-names.ts'
+import type { OpenSockets } from '../../upstream/open-sockets.ts'
 import { createRequestBody } from '../../upstream/request-body.ts'
 import {
   type RequestHeaderSettings,
   requestHeaderPolicy,
   upstreamRequestHeaders,
 } from '../../upstream/request-headers.ts'
+import type { ShakeHands } from '../../upstream/web-socket.ts'
 import type { SpaServer, UpgradeExchange } from './app.ts'
 import type { Exchange } from './exchange.ts'
 
@@ -19,19 +20,9 @@ export interface SpaUpstreamOptions {
   readonly origin: string
   readonly headerSettings: RequestHeaderSettings
   readonly dispatch: UpstreamDispatch
-  readonly splice: SpliceUpgrade
+  readonly shakeHands: ShakeHands
+  readonly sockets: OpenSockets
 }
-
-/** Port: sends the handshake on and joins the sockets. Throws only while nothing was written to the client. */
-export type SpliceUpgrade = (upgrade: {
-  readonly origin: string
-  readonly path: string
-  readonly headers: readonly string[]
-  readonly socket: Duplex
-  readonly head: Buffer
-  readonly answerMs: number
-  readonly responseHeaders: (status: number, rawHeaders: readonly string[]) => readonly string[]
-}) => Promise<unknown>
 
 /** A development server may compile for a while before its first byte, and holds event streams open. */
 const TIMEOUTS = {
@@ -40,10 +31,15 @@ const TIMEOUTS = {
   idleMs: milliseconds(0),
 }
 const HANDSHAKE_MS = 10_000
+/** Hot reload speaks for itself, and as long as it likes. */
+const SOCKETS = {
+  id: 'spa',
+  webSockets: { origin: 'keep', idle: milliseconds(0), lifetime: milliseconds(0) },
+} as const
 const BODY_LIMITS = { bytesMax: 10 * 1024 * 1024, replayBytesMax: 64 * 1024 }
 
 export const createSpaUpstream = (options: SpaUpstreamOptions): SpaServer => {
-  const { origin, headerSettings, dispatch, splice } = options
+  const { origin, headerSettings, dispatch, shakeHands, sockets } = options
   const publicOrigin = new URL(headerSettings.publicUrl).origin
   const ownCookiePrefix = headerSettings.ownCookiePrefix.toLowerCase()
   const policy = requestHeaderPolicy(
@@ -102,15 +98,21 @@ export const createSpaUpstream = (options: SpaUpstreamOptions): SpaServer => {
           note: `origin ${req.headers.origin ?? 'absent'}`,
         })
       }
-      await splice({
+      const answer = await shakeHands({
         origin,
         path: target.rawPath + target.query,
         headers: requestHeaders(exchange),
         socket,
         head,
+        connectMs: TIMEOUTS.connectMs,
         answerMs: HANDSHAKE_MS,
-        responseHeaders: responseHeadersFor(requestId),
       })
+      if (answer.kind === 'client_left') return
+      const headers = responseHeadersFor(requestId)(answer.status, answer.rawHeaders)
+      if (answer.kind === 'refused') return answer.pass(headers)
+      sockets
+        .take({ requestId, route: SOCKETS, session: undefined })
+        .open((observer) => answer.open(headers, observer))
     },
   }
 }

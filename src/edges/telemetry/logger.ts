@@ -59,6 +59,9 @@ const levelOf = (event: GatewayEvent): LogLevel => {
       return ERRORS[event.code].log
     // Anybody can cause it by opening a URL.
     case 'login_started':
+    // As many as requests may be.
+    case 'web_socket_opened':
+    case 'web_socket_closed':
     // Each session once, and all of them at the same change of secrets: the metric says how many.
     case 'seal_renewed':
       return 'debug'

@@ -105,6 +105,18 @@ export const createMetrics = (): Metrics => {
     help: 'Event streams that are open now',
     registers,
   })
+  const webSockets = new Gauge({
+    name: 'coatcheck_web_sockets',
+    help: 'WebSockets that are open now',
+    labelNames: ['route'],
+    registers,
+  })
+  const webSocketsClosed = new Counter({
+    name: 'coatcheck_web_sockets_closed_total',
+    help: 'WebSockets that were closed, by who or what began it',
+    labelNames: ['route', 'reason'],
+    registers,
+  })
   let lookups = (): SessionLookups => ({ fromMemory: 0, fromStore: 0, changesAreTold: false })
   new Counter({
     name: 'coatcheck_session_lookups_total',
@@ -176,6 +188,13 @@ export const createMetrics = (): Metrics => {
       case 'store_reasserted':
         reasserted.inc({ outcome: 'lost' }, event.lost)
         reasserted.inc({ outcome: 'there' }, event.written - event.lost)
+        break
+      case 'web_socket_opened':
+        webSockets.inc({ route: event.route })
+        break
+      case 'web_socket_closed':
+        webSockets.dec({ route: event.route })
+        webSocketsClosed.inc({ route: event.route, reason: event.reason })
         break
       case 'logout_received':
       case 'sessions_administered':

@@ -60,7 +60,17 @@ export const startSpaRig = async (spa: SpaServer): Promise<SpaRig> => {
   const upgrade = async (req: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> => {
     const { requestId } = CONTEXT
     try {
-      await spa.upgrade({ req, socket, head, requestId, client: CLIENT, target: targetOf(req) })
+      await spa.upgrade({
+        req,
+        rawHeaders: req.rawHeaders,
+        socket,
+        head,
+        requestId,
+        client: CLIENT,
+        target: targetOf(req),
+        method: req.method ?? '',
+        header: (name) => headerOf(req, name),
+      })
     } catch (thrown) {
       refuseUpgrade(socket, problem(thrown), envelope()(requestId))
     }

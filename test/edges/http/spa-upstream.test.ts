@@ -3,7 +3,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
 import { createSpaUpstream } from '../../../src/edges/http/spa-upstream.ts'
 import { createUpstreamDispatch } from '../../../src/edges/upstream/dispatcher.ts'
-import { spliceUpgrade } from '../../../src/edges/upstream/upgrade.ts'
+import { shakeHands } from '../../../src/edges/upstream/upgrade.ts'
+import type { OpenSockets } from '../../../src/upstream/open-sockets.ts'
 import { freePort } from '../../support/free-port.ts'
 import {
   startUpstreamApi,
@@ -22,6 +23,15 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close()
 })
 
+const UNLIMITED: OpenSockets = {
+  take: () => ({
+    sessionEnd: () => undefined,
+    open: (join) => void join({ fromClient() {}, fromUpstream() {}, ended() {} }),
+    leave: () => {},
+  }),
+  goAway: () => {},
+}
+
 const startRig = async (origin: string): Promise<SpaRig> => {
   const dispatch = createUpstreamDispatch()
   const rig = await startSpaRig(
@@ -33,7 +43,8 @@ const startRig = async (origin: string): Promise<SpaRig> => {
         instanceId: 'instance-1',
       },
       dispatch,
-      splice: spliceUpgrade,
+      shakeHands,
+      sockets: UNLIMITED,
     }),
   )
   closers.push(async () => {

@@ -176,6 +176,14 @@ describe('docs/metrics.md', () => {
     metrics.emit({ type: 'key_ring_changed', seals: 1, opens: [1] })
     metrics.emit({ type: 'seal_renewed', session: 's', of: 'ticket' })
     metrics.emit({ type: 'store_reasserted', written: 1, lost: 0, lostEnds: 0, durationMs: 1 })
+    metrics.emit({ type: 'web_socket_opened', requestId: 'r', route: '/' })
+    metrics.emit({
+      type: 'web_socket_closed',
+      requestId: 'r',
+      route: '/',
+      reason: 'client',
+      durationMs: 1,
+    })
     metrics.observeExchange({ route: '/', status: 200, durationSeconds: 1 })
     return metrics.text()
   }

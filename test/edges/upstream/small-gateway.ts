@@ -41,6 +41,7 @@ export const routeTo = (
   credential: 'user',
   documents: false,
   webSocket: false,
+  webSockets: { origin: 'keep', idle: milliseconds(0), lifetime: milliseconds(0) },
   eventSource: false,
   encodedSlash: false,
   preserveHost: false,

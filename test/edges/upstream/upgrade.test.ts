@@ -5,12 +5,9 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
-import {
-  spliceUpgrade,
-  type UpgradeRequest,
-  type UpgradeResult,
-} from '../../../src/edges/upstream/upgrade.ts'
+import { shakeHands } from '../../../src/edges/upstream/upgrade.ts'
 import { GatewayError } from '../../../src/errors.ts'
+import type { OpenSocket, UpstreamHandshake } from '../../../src/upstream/web-socket.ts'
 import { selfSigned } from '../../support/certificates.ts'
 import { waitFor, within } from '../../support/wait.ts'
 import { rawClient, rawExchange, startRawUpstream } from './raw-sockets.ts'
@@ -20,7 +17,11 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close()
 })
 
-type Outcome = UpgradeResult | GatewayError
+type Outcome =
+  | { readonly kind: 'open'; readonly socket: OpenSocket; readonly ended: Promise<string> }
+  | { readonly kind: 'refused'; readonly status: number }
+  | { readonly kind: 'client_left' }
+  | GatewayError
 
 interface Splicer {
   readonly port: number
@@ -29,10 +30,34 @@ interface Splicer {
   readonly sockets: Duplex[]
 }
 
+const withoutFraming = (rawHeaders: readonly string[]): string[] =>
+  rawHeaders.flatMap((name, index) =>
+    index % 2 === 0 && !/^(?:connection|upgrade|transfer-encoding|keep-alive)$/i.test(name)
+      ? [name, rawHeaders[index + 1] ?? '']
+      : [],
+  )
+
+const outcomeOf = async (handshake: UpstreamHandshake): Promise<Outcome> => {
+  const answer = await shakeHands(handshake)
+  if (answer.kind === 'client_left') return answer
+  const headers = withoutFraming(answer.rawHeaders)
+  if (answer.kind === 'refused') {
+    await answer.pass(headers)
+    return { kind: 'refused', status: answer.status }
+  }
+  const ended = Promise.withResolvers<string>()
+  const socket = answer.open(headers, {
+    fromClient() {},
+    fromUpstream() {},
+    ended: ended.resolve,
+  })
+  return { kind: 'open', socket, ended: ended.promise }
+}
+
 /** A server that sends every handshake on to the origin and notes what became of it. */
 const startSplicer = async (
   origin: string,
-  options: Partial<UpgradeRequest> = {},
+  options: Partial<UpstreamHandshake> = {},
 ): Promise<Splicer> => {
   const outcomes: Outcome[] = []
   const sockets: Duplex[] = []
@@ -42,22 +67,17 @@ const startSplicer = async (
     const handshake = req.rawHeaders.flatMap((name, index) =>
       index % 2 === 0 && /^sec-/i.test(name) ? [name, req.rawHeaders[index + 1] ?? ''] : [],
     )
-    spliceUpgrade({
+    outcomeOf({
       origin,
       path: req.url ?? '',
       headers: ['Host', new URL(origin).host, ...handshake],
       socket,
       head,
+      connectMs: 2_000,
       answerMs: 2_000,
-      responseHeaders: (_status, rawHeaders) =>
-        rawHeaders.flatMap((name, index) =>
-          index % 2 === 0 && !/^(?:connection|upgrade|transfer-encoding|keep-alive)$/i.test(name)
-            ? [name, rawHeaders[index + 1] ?? '']
-            : [],
-        ),
       ...options,
     }).then(
-      (result) => outcomes.push(result),
+      (outcome) => outcomes.push(outcome),
       (error: unknown) => {
         outcomes.push(error as GatewayError)
         socket.destroy()
@@ -114,6 +134,10 @@ const opened = async (url: string, protocols: string[] = []): Promise<WebSocket>
 
 const HANDSHAKE =
   'GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
+
+/** RFC 6455 §1.3: the answer to that very key. */
+const AGREED =
+  'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n'
 
 describe('a WebSocket through the splice', () => {
   it('RFC 6455 §4.2.2 subprotocol and compression are what the upstream chose', async () => {
@@ -177,9 +201,7 @@ describe('a WebSocket through the splice', () => {
   it('what either side says directly behind the handshake is not lost', async () => {
     const upstream = await startRawUpstream(async (connection) => {
       await connection.receives('\r\n\r\n')
-      connection.socket.write(
-        'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfrom-upstream',
-      )
+      connection.socket.write(`${AGREED}from-upstream`)
     })
     closers.push(() => upstream.close())
     const { port } = await startSplicer(upstream.url)
@@ -193,9 +215,7 @@ describe('a WebSocket through the splice', () => {
     const last = 'x'.repeat(1024 * 1024)
     const upstream = await startRawUpstream(async (connection) => {
       await connection.receives('\r\n\r\n')
-      connection.socket.end(
-        `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n${last}`,
-      )
+      connection.socket.end(`${AGREED}${last}`)
     })
     closers.push(() => upstream.close())
     const { port } = await startSplicer(upstream.url)
@@ -207,9 +227,7 @@ describe('a WebSocket through the splice', () => {
     let writable = 0
     const upstream = await startRawUpstream(async ({ socket, receives }) => {
       await receives('\r\n\r\n')
-      socket.write(
-        'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
-      )
+      socket.write(AGREED)
       const chunk = Buffer.alloc(1024 * 1024)
       const pump = () => {
         while (writable < 200 && socket.write(chunk)) writable += 1
@@ -352,6 +370,41 @@ describe('a handshake that comes to nothing', () => {
     })
   })
 
+  it.each([
+    ['no Sec-WebSocket-Accept', ''],
+    ['that of another key', 'Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n'],
+    [
+      'two of them',
+      'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n',
+    ],
+  ])('RFC 6455 §4.1 the upstream agrees with %s', async (_, accept) => {
+    const upstream = await startRawUpstream(({ socket, receives }) =>
+      receives('\r\n\r\n').then(() =>
+        socket.write(
+          `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${accept}\r\n`,
+        ),
+      ),
+    )
+    closers.push(() => upstream.close())
+    expect(await faultOf(await startSplicer(upstream.url))).toEqual({
+      code: 'upstream_unreachable',
+      reason: 'accept_mismatch',
+    })
+  })
+
+  it('RFC 9112 §7 the upstream refuses in a transfer coding that nobody asked for', async () => {
+    const upstream = await startRawUpstream(({ socket, receives }) =>
+      receives('\r\n\r\n').then(() =>
+        socket.write('HTTP/1.1 403 No\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n'),
+      ),
+    )
+    closers.push(() => upstream.close())
+    expect(await faultOf(await startSplicer(upstream.url))).toEqual({
+      code: 'upstream_unreachable',
+      reason: 'transfer_coding',
+    })
+  })
+
   it('the upstream says nothing in time, and its connection is closed', async () => {
     const upstream = await startRawUpstream(() => undefined)
     closers.push(() => upstream.close())
@@ -375,6 +428,88 @@ describe('a handshake that comes to nothing', () => {
     await within(2_000, 'the connection is closed', connection.closed)
     await waitFor('the outcome', () => splicer.outcomes.length === 1)
     expect(splicer.outcomes).toEqual([{ kind: 'client_left' }])
+  })
+})
+
+/** Frames of a server: their lengths in all three forms, and payloads that look like headers. */
+const messageFrame = (payload: Buffer): Buffer => {
+  const long = Buffer.alloc(8)
+  long.writeBigUInt64BE(BigInt(payload.length))
+  return Buffer.concat([Buffer.from([0x82, 127]), long, payload])
+}
+
+describe('the last word of the gateway', () => {
+  it('RFC 6455 §5.5.1 is a close frame to both ends, with its code and reason', async () => {
+    const echo = await startEcho()
+    const { url, outcomes } = await startSplicer(echo.origin)
+    const webSocket = await opened(url)
+    const atUpstream = once([...echo.server.clients][0] as WebSocket, 'close')
+    const atClient = once(webSocket, 'close')
+    const outcome = await waitFor('the outcome', () => outcomes[0])
+    if (outcome instanceof GatewayError || outcome.kind !== 'open') expect.unreachable()
+    outcome.socket.close(4401, 'logout')
+    for (const closed of [atClient, atUpstream]) {
+      const [code, reason] = await within(3_000, 'closed', closed)
+      expect([code, String(reason)]).toEqual([4401, 'logout'])
+    }
+    expect(await within(3_000, 'both connections are closed', outcome.ended)).toBe('gateway')
+  })
+
+  it('comes behind the frame that is on its way, however that is cut', async () => {
+    const frame = messageFrame(Buffer.alloc(300_000, 0x88))
+    const release = Promise.withResolvers<void>()
+    const upstream = await startRawUpstream(async ({ socket, receives }) => {
+      await receives('\r\n\r\n')
+      socket.write(Buffer.concat([Buffer.from(AGREED), frame.subarray(0, 100_000)]))
+      await release.promise
+      // The rest of it, with another frame in the same breath, which comes too late.
+      socket.write(Buffer.concat([frame.subarray(100_000), messageFrame(Buffer.from('late'))]))
+    })
+    closers.push(() => upstream.close())
+    const { port, outcomes } = await startSplicer(upstream.url)
+    const client = await rawClient(port, HANDSHAKE)
+    const outcome = await waitFor('the outcome', () => outcomes[0])
+    if (outcome instanceof GatewayError || outcome.kind !== 'open') expect.unreachable()
+    await waitFor('a part of the frame', () => client.received().length > 100_000)
+    outcome.socket.close(1001, 'going away')
+    release.resolve()
+    const expected = `${frame.toString('latin1')}\x88\x0c\x03\xe9going away`
+    await waitFor('the close frame', () => client.received().endsWith('going away'))
+    expect(client.received().endsWith(expected)).toBe(true)
+    await within(4_000, 'cut, for the client says nothing', outcome.ended)
+  })
+
+  it('is not said twice where an end has closed already', async () => {
+    const upstream = await startRawUpstream(async ({ socket, receives }) => {
+      await receives('\r\n\r\n')
+      socket.write(Buffer.concat([Buffer.from(AGREED), Buffer.from([0x88, 0x02, 0x03, 0xe8])]))
+    })
+    closers.push(() => upstream.close())
+    const { port, outcomes } = await startSplicer(upstream.url)
+    const client = await rawClient(port, HANDSHAKE)
+    const outcome = await waitFor('the outcome', () => outcomes[0])
+    if (outcome instanceof GatewayError || outcome.kind !== 'open') expect.unreachable()
+    await client.receives('\x88\x02\x03\xe8')
+    outcome.socket.close(4401, 'logout')
+    expect(await within(4_000, 'both connections are closed', outcome.ended)).toBe('upstream')
+    expect(client.received()).not.toContain('logout')
+  })
+
+  it('waits for no answer for ever, and not behind a frame without an end', async () => {
+    const upstream = await startRawUpstream(async ({ socket, receives }) => {
+      await receives('\r\n\r\n')
+      socket.write(
+        Buffer.concat([Buffer.from(AGREED), Buffer.from([0x82, 127]), Buffer.alloc(8, 1)]),
+      )
+    })
+    closers.push(() => upstream.close())
+    const { port, outcomes } = await startSplicer(upstream.url)
+    const client = await rawClient(port, HANDSHAKE)
+    const outcome = await waitFor('the outcome', () => outcomes[0])
+    if (outcome instanceof GatewayError || outcome.kind !== 'open') expect.unreachable()
+    outcome.socket.close(4401, 'logout')
+    expect(await within(4_000, 'both connections are closed', outcome.ended)).toBe('gateway')
+    await within(1_000, 'the client is closed', client.closed)
   })
 })
 

@@ -681,6 +681,33 @@ const ROWS: readonly Row[] = [
     refused: ['-1', '65536'],
   },
   {
+    setting: 'webSockets.origin',
+    read: ({ routes }) => routes[0]?.webSockets.origin,
+    accepted: [['upstream', 'upstream']],
+    refused: ['public', 'https://app.example.com'],
+  },
+  {
+    setting: 'webSockets.idle',
+    read: ({ routes }) => routes[0]?.webSockets.idle,
+    accepted: [
+      ['0s', 0],
+      ['5m', 300_000],
+    ],
+    refused: ['0', '31d'],
+  },
+  {
+    setting: 'webSockets.lifetime',
+    read: ({ routes }) => routes[0]?.webSockets.lifetime,
+    accepted: [['12h', 43_200_000]],
+    refused: ['0', '31d'],
+  },
+  {
+    setting: 'webSockets.perSession',
+    read: ({ webSockets }) => webSockets.perSession,
+    accepted: [['1', 1]],
+    refused: ['0', '10001', '1.5'],
+  },
+  {
     setting: 'limits.bodyBytes',
     read: ({ routes }) => routes[0]?.bodyBytesMax,
     accepted: [

@@ -15,6 +15,7 @@ const route = (path: string, overrides: Partial<RouteDefinition> = {}): RouteDef
   credential: 'user',
   documents: false,
   webSocket: false,
+  webSockets: { origin: 'keep', idle: milliseconds(0), lifetime: milliseconds(0) },
   eventSource: false,
   encodedSlash: false,
   preserveHost: false,

@@ -1,0 +1,210 @@
+/**
+ * A route's WebSocket handshake, in the order of its way, which is that of a request (proxy.ts); nothing else decides.
+ * What refuses throws a GatewayError, which edges/http/app.ts renders on the raw socket.
+ */
+
+import type { Duplex } from 'node:stream'
+import type { RefreshMachine } from './credential/refresh.ts'
+import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
+import { GatewayError } from './errors.ts'
+import type { Admission, ClientAddress } from './guard/admission.ts'
+import { type SessionReader, type SessionReading, sessionRefusal } from './guard/by-session.ts'
+import type { RequestFacts } from './guard/fetch-metadata.ts'
+import type { SameOriginGuard } from './guard/same-origin.ts'
+import type { Target } from './routing/path.ts'
+import { type Route, upstreamPath } from './routing/route-table.ts'
+import type { CookieReading } from './session/session-cookie.ts'
+import type { WatchedEnd } from './session/session-watch.ts'
+import type { TicketRenewal } from './session/ticket-renewal.ts'
+import type { OpenSession, Vault } from './session/vault.ts'
+import type { OpenSockets, SocketPlace } from './upstream/open-sockets.ts'
+import { type RequestHeaderPolicy, upstreamRequestHeaders } from './upstream/request-headers.ts'
+import {
+  downstreamResponseHeaders,
+  type ResponseHeaderPolicy,
+} from './upstream/response-headers.ts'
+import type { HandshakeAnswer, ShakeHands } from './upstream/web-socket.ts'
+
+export interface HandshakeRequest extends RequestFacts {
+  readonly rawHeaders: readonly string[]
+  readonly socket: Duplex
+  /** What the client has sent behind its handshake. */
+  readonly head: Buffer
+  readonly requestId: string
+  readonly client: ClientAddress
+  readonly target: Target
+}
+
+/** The status that the client got: 101, or the upstream's own refusal; 0 where it left first. */
+export type RouteHandshake = (request: HandshakeRequest, route: Route) => Promise<number>
+
+export interface HandshakeDependencies {
+  readonly guard: SameOriginGuard
+  readonly admission: Admission
+  readonly sessions: SessionReader
+  readonly vault: Vault
+  readonly renewal: TicketRenewal
+  readonly machine: RefreshMachine
+  readonly rejections: RejectionWatch
+  readonly sockets: OpenSockets
+  readonly shakeHands: ShakeHands
+  readonly requestPolicy: (route: Route) => RequestHeaderPolicy
+  readonly responsePolicy: (route: Route) => ResponseHeaderPolicy
+}
+
+type LiveReading = SessionReading & { readonly kind: 'live' }
+
+export const createHandshake = (dependencies: HandshakeDependencies): RouteHandshake => {
+  const { guard, admission, sessions, vault, renewal, machine, rejections } = dependencies
+
+  return async (request, route) => {
+    const presented = presentedCredential(request, route)
+    // No CORS stands before WebSockets, so that a page of another origin is refused also where it needs no session.
+    if (presented.kind !== 'absent' || request.header('origin') !== undefined)
+      guard(request, 'websocket')
+    admission.admit(request.client)
+    const session = await withFreshToken(route, await authenticate(request, presented))
+    if (session.kind !== 'live' && !route.accept.includes('anonymous'))
+      throw sessionRefusal(session)
+    const live = session.kind === 'live' ? session : undefined
+    if (live !== undefined) vault.touch(live.open)
+    const place = takePlace(request, route, live)
+    try {
+      return await openThrough(request, route, live, place)
+    } catch (thrown) {
+      place.leave()
+      throw thrown
+    }
+  }
+
+  /** Syntax only. */
+  function presentedCredential(request: HandshakeRequest, route: Route): CookieReading {
+    return route.accept.includes('session')
+      ? sessions.presented(request.header('cookie'))
+      : { kind: 'absent' }
+  }
+
+  async function authenticate(
+    request: HandshakeRequest,
+    presented: CookieReading,
+  ): Promise<SessionReading> {
+    const reading = await sessions.read(presented)
+    if (reading.kind === 'absent' && reading.why === 'forged')
+      admission.countFailure(request.client)
+    return reading
+  }
+
+  async function withFreshToken(route: Route, reading: SessionReading): Promise<SessionReading> {
+    if (reading.kind !== 'live' || route.credential === 'none') return reading
+    const freshened = await machine.freshen(reading.open)
+    if (freshened.kind === 'usable') return { ...reading, open: freshened.open }
+    return freshened.reason === 'absent'
+      ? { kind: 'absent', why: 'no_record' }
+      : { kind: 'ended', reason: freshened.reason }
+  }
+
+  /** Counted from here on; and whatever ends the session from here on ends the socket. */
+  function takePlace(
+    { requestId }: HandshakeRequest,
+    route: Route,
+    live: LiveReading | undefined,
+  ): SocketPlace {
+    return dependencies.sockets.take({ requestId, route, session: live?.open })
+  }
+
+  async function openThrough(
+    request: HandshakeRequest,
+    route: Route,
+    live: LiveReading | undefined,
+    place: SocketPlace,
+  ): Promise<number> {
+    const setCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
+    const answer = await answerOf(request, route, live)
+    if (answer.kind === 'client_left') {
+      place.leave()
+      return 0
+    }
+    const end = place.sessionEnd()
+    if (end !== undefined) {
+      answer.abandon()
+      throw sessionRefusal(afterEnd(end))
+    }
+    const { status, rawHeaders } = answer
+    const policy = dependencies.responsePolicy(route)
+    const headers = [
+      ...downstreamResponseHeaders(rawHeaders, { policy, status, requestId: request.requestId }),
+      ...setCookies.flatMap((cookie) => ['set-cookie', cookie]),
+    ]
+    if (answer.kind === 'agreed') {
+      place.open((observer) => answer.open(headers, observer))
+    } else {
+      place.leave()
+      await answer.pass(headers)
+    }
+    return status
+  }
+
+  /** Once; and once more with a newer token where the upstream called the first one invalid. */
+  async function answerOf(
+    request: HandshakeRequest,
+    route: Route,
+    live: LiveReading | undefined,
+  ): Promise<HandshakeAnswer> {
+    const first = await shakenWith(request, route, live?.open)
+    if (live === undefined || route.credential === 'none' || !callsTokenInvalid(first)) return first
+    const mayReplay = machine.hasRunOut(live.open) || rejections.mayReplay(route.id)
+    if (!mayReplay || !machine.mayForce(live.open)) return first
+    first.abandon()
+    const newer = await machine.force(live.open)
+    // Where nothing newer can be had the upstream is asked again, and its 401 passed on.
+    if (newer === undefined) return shakenWith(request, route, live.open)
+    const second = await shakenWith(request, route, newer)
+    if (callsTokenInvalid(second) && machine.hasRunOut(newer)) {
+      second.abandon()
+      throw new GatewayError('provider_unavailable', { reason: 'token_ran_out' })
+    }
+    rejections.replayed(route.id, second.kind === 'refused' && second.status === 401)
+    return second
+  }
+
+  function shakenWith(
+    request: HandshakeRequest,
+    route: Route,
+    open: OpenSession | undefined,
+  ): Promise<HandshakeAnswer> {
+    const { rawHeaders, target, client, requestId, socket, head } = request
+    const headers = upstreamRequestHeaders(rawHeaders, {
+      policy: dependencies.requestPolicy(route),
+      accessToken: route.credential === 'user' ? open?.session.tokens.accessToken : undefined,
+      clientAddress: client.address,
+      requestId,
+    })
+    return dependencies.shakeHands({
+      origin: route.upstreamOrigin,
+      path: upstreamPath(route, target),
+      headers: withOriginOf(route, headers),
+      socket,
+      head,
+      connectMs: route.timeouts.connectMs,
+      answerMs: route.timeouts.firstByteMs,
+    })
+  }
+}
+
+const callsTokenInvalid = (
+  answer: HandshakeAnswer,
+): answer is HandshakeAnswer & { readonly kind: 'refused' } =>
+  answer.kind === 'refused' && isInvalidToken(answer.status, answer.rawHeaders)
+
+const afterEnd = (end: WatchedEnd): Exclude<SessionReading, { kind: 'live' }> =>
+  end === 'unknown' ? { kind: 'absent', why: 'no_record' } : { kind: 'ended', reason: end }
+
+/** The guard has seen the browser's own; servers that compare it with their own host get that. */
+const withOriginOf = (route: Route, headers: readonly string[]): readonly string[] =>
+  route.webSockets.origin === 'keep'
+    ? headers
+    : headers.map((word, index) =>
+        index % 2 === 1 && headers[index - 1]?.toLowerCase() === 'origin'
+          ? route.upstreamOrigin
+          : word,
+      )
