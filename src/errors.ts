@@ -70,6 +70,12 @@ export const ERRORS = {
     'Send the request from a page of the application’s own origin, or add the header X-CSRF: 1 outside a browser.',
     'warn',
   ),
+  https_required: kind(
+    403,
+    'This needs https',
+    'Send the request to the https address; what was sent in clear, cookies and tokens included, may have been read by others.',
+    'warn',
+  ),
   login_failed: kind(
     400,
     'Signing in did not work',

@@ -11,7 +11,7 @@ import { createRefreshMachine, refreshTimes } from './credential/refresh.ts'
 import type { RefreshLease } from './credential/refresh-lease.ts'
 import { createRejectionWatch } from './credential/rejection-watch.ts'
 import { createAdmin } from './edges/http/admin.ts'
-import { createApp, type SpaServer } from './edges/http/app.ts'
+import { createApp, type Door, type SpaServer } from './edges/http/app.ts'
 import { createOperations } from './edges/http/operations.ts'
 import { createSpaFiles } from './edges/http/spa-files.ts'
 import { createSpaUpstream } from './edges/http/spa-upstream.ts'
@@ -27,6 +27,7 @@ import type { Emit } from './events.ts'
 import { createAdmission, createSignInAdmission } from './guard/admission.ts'
 import { createSessionReader } from './guard/by-session.ts'
 import { createSameOriginGuard } from './guard/same-origin.ts'
+import { createTransportGuard } from './guard/transport.ts'
 import { createHandshake } from './handshake.ts'
 import { createCallback } from './login/callback.ts'
 import { allowedClaims, DEFAULT_CLAIMS } from './login/claims.ts'
@@ -40,7 +41,7 @@ import { createLogout } from './logout/logout.ts'
 import type { Provider } from './oidc/provider.ts'
 import { createRevoke } from './oidc/revocation.ts'
 import { createProxy } from './proxy.ts'
-import { createClientAddress } from './routing/client-address.ts'
+import { createClientAddress, createTrustedProxies } from './routing/client-address.ts'
 import { compileRoutes, type Route } from './routing/route-table.ts'
 import { createKeyRingRotation } from './session/key-ring-rotation.ts'
 import { createRecordSealer } from './session/record.ts'
@@ -70,6 +71,8 @@ export interface Gateway {
   readonly listener: RequestListener
   /** WebSocket handshakes of the same server. */
   readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
+  /** For the address of plain HTTP beside TLS: navigations are sent to https, everything else is refused. */
+  readonly plain: Door
   /** `/livez`, `/readyz`, `/metrics`: for a listener that the public cannot reach. */
   readonly operations: RequestListener
   /** For faults of the server that belong to no exchange: they are logged. */
@@ -313,6 +316,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const handshake = createHandshake({ ...way, sockets, shakeHands })
 
   const clientAddressOf = createClientAddress(config.trustedProxies)
+  const isTrustedProxy = createTrustedProxies(config.trustedProxies)
   const app = createApp({
     admission,
     pageAdmission: createAdmission(clock),
@@ -336,6 +340,16 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     handshake,
     sockets,
     spa: spaFrom(config, headerSettings, dispatch, sockets),
+    transport: createTransportGuard({
+      publicUrl,
+      loopback,
+      onContradiction: () =>
+        notice(
+          'forwarded_proto',
+          'a trusted proxy says X-Forwarded-Proto: http of requests that browsers sent by https; they are served. Let the proxies behind the one that ends TLS pass its value on',
+        ),
+    }),
+    fromTrustedProxy: (req) => isTrustedProxy(req.socket.remoteAddress ?? ''),
     observe: metrics.observeExchange,
     observeStreams: metrics.observeStreams,
     clientAddress: (req) => {
@@ -391,6 +405,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   return {
     listener: app.listener,
     upgrade: app.upgrade,
+    plain: app.plain,
     operations,
     onError: (error) => notice('server_fault', error instanceof Error ? error.name : 'unknown'),
     ready: async () => {

@@ -6,7 +6,12 @@ import type { HostPort } from '../config/forms.ts'
 import { loadConfig } from '../config/load.ts'
 import { variableOf } from '../config/settings.ts'
 import { watchSecrets } from '../config/watched.ts'
-import { ListenError, type ListeningServer, startListener } from '../edges/http/listener.ts'
+import {
+  ListenError,
+  type ListenerOptions,
+  type ListeningServer,
+  startListener,
+} from '../edges/http/listener.ts'
 import { createLogger } from '../edges/telemetry/logger.ts'
 import { createGateway, type Gateway } from '../gateway.ts'
 import { type Milliseconds, milliseconds, systemClock, toMs } from '../time.ts'
@@ -34,7 +39,7 @@ export const serve: Command = async (argv, io) => {
   try {
     const servers = await startServers(config, gateway)
     await gateway.ready()
-    io.out(`coatcheck listens on ${hostPortText(servers.open.address)} for ${config.publicUrl}`)
+    io.out(`coatcheck listens on ${addressesText(servers)} for ${config.publicUrl}`)
     const signal = await stopSignal
     // Nobody balances load onto a process that a person stops by hand.
     const delay = signal === 'SIGTERM' ? toMs(config.drain.delay) : milliseconds(0)
@@ -56,30 +61,54 @@ const GIVING_UP_MS = milliseconds(1000)
 interface Servers {
   /** What browsers, or the proxy before us, connect to. */
   readonly open: ListeningServer
+  /** Plain HTTP beside TLS. */
+  readonly plain: ListeningServer | undefined
   readonly operations: ListeningServer | undefined
 }
 
+const addressesText = ({ open, plain }: Servers): string =>
+  [open, ...(plain === undefined ? [] : [plain])]
+    .map(({ address }) => hostPortText(address))
+    .join(' and ')
+
 /** Operations first, so that a probe finds the process alive while the rest is still to come. */
 const startServers = async (config: Config, gateway: Gateway): Promise<Servers> => {
-  const { listen } = config.operations
-  const operations =
-    listen === 'off'
-      ? undefined
-      : await listenOn('operations.listen', listen, {
-          listener: gateway.operations,
-          onError: gateway.onError,
-        })
+  const { operations, tls } = config
+  const { listener, upgrade, onError } = gateway
+  const started: ListeningServer[] = []
+  const start = async (...args: Parameters<typeof listenOn>): Promise<ListeningServer> => {
+    const server = await listenOn(...args)
+    started.push(server)
+    return server
+  }
   try {
-    const { listener, upgrade, onError } = gateway
     return {
-      open: await listenOn('listen', config.listen, { listener, upgrade, onError }),
-      operations,
+      operations:
+        operations.listen === 'off'
+          ? undefined
+          : await start('operations.listen', operations.listen, {
+              listener: gateway.operations,
+              onError,
+            }),
+      open: await start('listen', config.listen, {
+        listener,
+        upgrade,
+        onError,
+        ...tlsOf(config),
+      }),
+      plain:
+        tls.plainListen === undefined
+          ? undefined
+          : await start('tls.plainListen', tls.plainListen, { ...gateway.plain, onError }),
     }
   } catch (thrown) {
-    await operations?.close()
+    await Promise.all(started.map((server) => server.close()))
     throw thrown
   }
 }
+
+const tlsOf = ({ tls: { identity, minVersion } }: Config): Pick<ListenerOptions, 'tls'> =>
+  identity === undefined ? {} : { tls: { identity, minVersion } }
 
 /** Carries the words for the operator: which setting to change. */
 class AddressUnavailable extends Error {}
@@ -87,7 +116,7 @@ class AddressUnavailable extends Error {}
 const listenOn = async (
   setting: string,
   address: HostPort,
-  server: Pick<Gateway, 'listener' | 'onError'> & Partial<Pick<Gateway, 'upgrade'>>,
+  server: Omit<ListenerOptions, 'address'>,
 ): Promise<ListeningServer> => {
   try {
     return await startListener({ ...server, address })
@@ -106,17 +135,17 @@ const listenOn = async (
  */
 const drain = async (
   gateway: Gateway,
-  { open, operations }: Servers,
+  { open, plain, operations }: Servers,
   limits: { readonly delay: Milliseconds; readonly deadline: Milliseconds },
 ): Promise<void> => {
   const endsAt = systemClock.monotonicMs() + limits.deadline
   const left = () => milliseconds(Math.max(0, endsAt - systemClock.monotonicMs()))
   gateway.drain()
-  await open.drain({
-    delayMs: limits.delay,
-    deadlineMs: limits.deadline,
-    onClosed: gateway.endStreams,
-  })
+  const drained = { delayMs: limits.delay, deadlineMs: limits.deadline }
+  await Promise.all([
+    open.drain({ ...drained, onClosed: gateway.endStreams }),
+    plain?.drain(drained),
+  ])
   await within(left(), gateway.close())
   await operations?.close()
 }

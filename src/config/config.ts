@@ -4,6 +4,7 @@ import { type Milliseconds, milliseconds, type Seconds, seconds } from '../time.
 import { PRIVATE_RANGES } from './addresses.ts'
 import type { RedisAddress } from './redis-address.ts'
 import type { RouteAsWritten, Settings } from './schema.ts'
+import type { ServerIdentity } from './server-identity.ts'
 import type { Watched } from './watched.ts'
 
 export interface RouteSettings
@@ -39,12 +40,16 @@ export type SpaSettings =
 
 type Complete<T> = { readonly [K in keyof T]-?: T[K] }
 
-type Derived = 'clientSecret' | 'secret' | 'redis' | 'admin' | 'spa' | 'session' | 'routes'
+type Derived = 'clientSecret' | 'secret' | 'tls' | 'redis' | 'admin' | 'spa' | 'session' | 'routes'
 
 export interface Config extends Complete<Omit<Settings, Derived>> {
   readonly clientSecret: Watched<string>
   /** Undefined only in the profile `demo`. */
   readonly secret: Watched<readonly string[]> | undefined
+  readonly tls: Complete<Omit<Settings['tls'], 'cert' | 'key'>> & {
+    /** Undefined: `listen` speaks plain HTTP. */
+    readonly identity: Watched<ServerIdentity> | undefined
+  }
   readonly redis: Complete<Omit<Settings['redis'], 'url' | 'tls'>> & {
     readonly url: Watched<RedisAddress> | undefined
     readonly tls: WatchedPems & { readonly serverName: string | undefined }
@@ -59,6 +64,7 @@ export interface Config extends Complete<Omit<Settings, Derived>> {
 export interface WatchedSettings {
   readonly clientSecret: Watched<string>
   readonly secret: Watched<readonly string[]> | undefined
+  readonly tlsIdentity: Watched<ServerIdentity> | undefined
   readonly redisUrl: Watched<RedisAddress> | undefined
   readonly redisTls: WatchedPems
   readonly adminToken: Watched<readonly string[]> | undefined
@@ -89,6 +95,11 @@ export const configFrom = (
     audience: settings.audience,
     clientSecret: watched.clientSecret,
     secret: watched.secret,
+    tls: {
+      identity: watched.tlsIdentity,
+      minVersion: settings.tls.minVersion,
+      plainListen: settings.tls.plainListen,
+    },
     redis: {
       ...redis,
       namespace: redis.namespace,

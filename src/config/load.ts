@@ -1,6 +1,7 @@
 /** Loading: file, environment and secret files become one frozen Config, or all their problems at once. */
 
 import { join, resolve } from 'node:path'
+import { systemClock } from '../time.ts'
 import { type Config, configFrom, type WatchedPems, type WatchedSettings } from './config.ts'
 import { readConfigFile } from './config-file.ts'
 import { isReadable } from './files.ts'
@@ -9,6 +10,12 @@ import { ConfigError, NOT_SET } from './problems.ts'
 import { type Reading, readSettings, writtenValue } from './reading.ts'
 import { type BrokenRule, brokenRules, warningsFor } from './rules.ts'
 import type { Settings } from './schema.ts'
+import {
+  followServerIdentity,
+  identityWarnings,
+  readServerIdentity,
+  type ServerIdentity,
+} from './server-identity.ts'
 import { CONFIG_FILE_VARIABLE, SETTING_BY_PATH } from './settings.ts'
 import {
   type Environment,
@@ -53,11 +60,13 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
   const baseOf: BaseOf = (path) => (variables.byPath.has(path) ? cwd : (file?.directory ?? cwd))
   const spa = locateSpa(reading, baseOf('spa.directory'))
   const pems = readPems(reading, baseOf)
+  const tls = readTls(reading, baseOf)
   const broken = [
     ...brokenRules(reading.settings, reading.isSet),
     ...(profile === 'serve' && !reading.isSet('secret') ? RING_REQUIRED : []),
     ...spa.broken,
     ...pems.broken,
+    ...tls.broken,
   ]
   // Whatever is missing may well stand in the file that could not be read.
   const fileProblems = file?.problems ?? []
@@ -73,10 +82,10 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
 
   // What could not be read is undefined and a problem; there was none, so everything is there.
   const settings = reading.settings as Settings
-  const { watched, followedFiles } = follow(settings, variables.byPath, pems.files)
+  const { watched, followedFiles } = follow(settings, variables.byPath, pems.files, tls.found)
   return Object.freeze({
     config: configFrom(settings, watched, spa.directory),
-    warnings: Object.freeze([...warningsFor(settings), ...spa.warnings]),
+    warnings: Object.freeze([...warningsFor(settings), ...spa.warnings, ...tls.warnings]),
     file: file?.name,
     followedFiles,
   })
@@ -151,11 +160,33 @@ const readPems = (reading: Reading, baseOf: BaseOf): LoadedPems => {
   return { files, broken }
 }
 
+interface LoadedTls {
+  readonly found:
+    | { readonly files: { cert: string; key: string }; readonly identity: ServerIdentity }
+    | undefined
+  readonly broken: readonly BrokenRule[]
+  readonly warnings: readonly string[]
+}
+
+const readTls = ({ settings }: Reading, baseOf: BaseOf): LoadedTls => {
+  const { cert, key } = settings.tls ?? {}
+  if (cert === undefined || key === undefined) return { found: undefined, broken: [], warnings: [] }
+  const files = { cert: resolve(baseOf('tls.cert'), cert), key: resolve(baseOf('tls.key'), key) }
+  const { broken, identity } = readServerIdentity(files)
+  if (identity === undefined) return { found: undefined, broken, warnings: [] }
+  const warnings =
+    settings.publicUrl === undefined
+      ? []
+      : identityWarnings(identity, new URL(settings.publicUrl).hostname, systemClock.now())
+  return { found: { files, identity }, broken, warnings }
+}
+
 /** The secrets follow their files; for other settings from files a change is only noticed. */
 const follow = (
   settings: Settings,
   variables: ReadonlyMap<string, WrittenVariable>,
   pems: LoadedPems['files'],
+  tls: LoadedTls['found'],
 ): { readonly watched: WatchedSettings; readonly followedFiles: readonly FollowedFile[] } => {
   const followedFiles: FollowedFile[] = []
 
@@ -179,9 +210,17 @@ const follow = (
     return made.watched
   }
 
+  const watchIdentity = (): Watched<ServerIdentity> | undefined => {
+    if (tls === undefined) return undefined
+    const made = followServerIdentity(tls.files, tls.identity)
+    followedFiles.push(made.file)
+    return made.watched
+  }
+
   const watched: WatchedSettings = {
     clientSecret: watch('clientSecret', settings.clientSecret),
     secret: settings.secret === undefined ? undefined : watch('secret', settings.secret),
+    tlsIdentity: watchIdentity(),
     redisUrl: settings.redis.url === undefined ? undefined : watch('redis.url', settings.redis.url),
     redisTls: { ca: watchPem(pems.ca), cert: watchPem(pems.cert), key: watchPem(pems.key) },
     adminToken:

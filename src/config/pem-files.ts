@@ -1,6 +1,7 @@
 /** PEM files of TLS: certificates and a private key, judged before anything is made from them. */
 
 import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { createSecureContext } from 'node:tls'
 import { readTextFile } from './files.ts'
 
 export type PemKind = 'certificates' | 'key'
@@ -29,6 +30,10 @@ export const readPemFile = (path: string, kind: PemKind): PemFile => {
 /** Whether the key is that of the certificate, which is the first of the file. */
 export const belongTogether = (certificates: string, key: string): boolean =>
   new X509Certificate(certificates).checkPrivateKey(createPrivateKey(key))
+
+/** Whether TLS can be spoken with them. OpenSSL also refuses what is too weak, such as RSA keys of 1024 bits. */
+export const isUsable = (certificates: string, key: string): boolean =>
+  parses(() => createSecureContext({ cert: certificates, key }))
 
 const areCertificates = (text: string): boolean => {
   const blocks = text.match(CERTIFICATE) ?? []

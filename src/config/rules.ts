@@ -56,6 +56,21 @@ const RULES: readonly Rule[] = [
         )
       : [],
 
+  ({ listen, operations, tls }) => {
+    const plain = tls?.plainListen
+    const others = [listen, operations?.listen].filter((other) => other !== undefined)
+    return plain !== undefined && others.some((other) => other !== 'off' && collide(plain, other))
+      ? broken('tls.plainListen', 'must not be the address of listen or operations.listen')
+      : []
+  },
+
+  ({ publicUrl }, isSet) => {
+    const first = ['tls.cert', 'tls.plainListen'].find(isSet)
+    return first !== undefined && publicUrl?.startsWith('http:')
+      ? broken(first, 'needs a publicUrl that begins with https')
+      : []
+  },
+
   ({ secret, clientSecret }) =>
     clientSecret !== undefined && secret?.includes(clientSecret)
       ? broken('secret', 'must not contain the client secret: each secret has one purpose')
@@ -69,13 +84,7 @@ const RULES: readonly Rule[] = [
     return broken(first, 'needs a redis.url that begins with rediss')
   },
 
-  (_, isSet) =>
-    isSet('redis.tls.cert') === isSet('redis.tls.key')
-      ? []
-      : broken(
-          isSet('redis.tls.cert') ? 'redis.tls.key' : 'redis.tls.cert',
-          'must be set too: a certificate and its key go together',
-        ),
+  (_, isSet) => ['tls', 'redis.tls'].flatMap((group) => halfAnIdentity(group, isSet)),
 
   ({ admin, secret, clientSecret }) =>
     admin?.token?.some(
@@ -139,6 +148,13 @@ const RULES: readonly Rule[] = [
 
 const TLS_SETTINGS = ['ca', 'cert', 'key', 'serverName'].map((name) => `redis.tls.${name}`)
 
+const halfAnIdentity = (group: string, isSet: IsSet): readonly BrokenRule[] => {
+  const [cert, key] = [`${group}.cert`, `${group}.key`]
+  return isSet(cert) === isSet(key)
+    ? []
+    : broken(isSet(cert) ? key : cert, 'must be set too: a certificate and its key go together')
+}
+
 const routeRules = (
   route: Readable<RouteAsWritten>,
   at: string,
@@ -197,12 +213,18 @@ const notTheGateway = (
     publicUrl,
     listen,
     operations,
-  }: Readable<Pick<Settings, 'publicUrl' | 'listen' | 'operations'>>,
+    tls,
+  }: Readable<Pick<Settings, 'publicUrl' | 'listen' | 'operations' | 'tls'>>,
 ): readonly BrokenRule[] => {
   if (target.origin === publicUrl)
     return broken(setting, 'must not be the public URL: the gateway would call itself')
   if (listen !== undefined && isReachedBy(target, listen))
     return broken(setting, 'must not be the address of listen: the gateway would call itself')
+  if (tls?.plainListen !== undefined && isReachedBy(target, tls.plainListen))
+    return broken(
+      setting,
+      'must not be the address of tls.plainListen: the gateway would call itself',
+    )
   return operations?.listen !== undefined &&
     operations.listen !== 'off' &&
     isReachedBy(target, operations.listen)

@@ -300,6 +300,22 @@ export const settingsSchema = group({
     '127.0.0.1:3000',
     'Address that browsers, or the proxy before the gateway, connect to.',
   ),
+  tls: group({
+    cert: optional(
+      pemFile,
+      'File with the certificate that browsers see, its chain behind it; `listen` then speaks TLS. Followed while running, like its key.',
+    ),
+    key: optional(pemFile, 'File with the private key of `tls.cert`.'),
+    minVersion: defaulted(
+      choice('TLSv1.2', 'TLSv1.3'),
+      'TLSv1.2',
+      'Oldest version of TLS that `listen` speaks.',
+    ),
+    plainListen: optional(
+      listenAddress,
+      'Address for plain HTTP beside it: navigations are sent to the public URL, everything else is refused.',
+    ),
+  }).prefault({}),
   operations: group({
     listen: defaulted(
       listenAddressOrOff,

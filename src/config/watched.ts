@@ -22,7 +22,13 @@ export const constant = <T>(value: T): Watched<T> =>
 
 export type Reread<T> =
   | { readonly kind: 'value'; readonly text: string; readonly value: T }
-  | { readonly kind: 'unusable'; readonly text: string | undefined; readonly rule: string }
+  | {
+      readonly kind: 'unusable'
+      readonly text: string | undefined
+      readonly rule: string
+      /** Where several files make the value: the one that is to blame. */
+      readonly variable?: string
+    }
 
 /**
  * A value that follows its file. The path is read anew each time, so that a swapped symbolic link is seen, and
@@ -45,7 +51,7 @@ export const followed = <T>(
       return undefined
     }
     if (read.kind === 'unusable') {
-      const report = `The file that ${variable} names ${read.rule}; the value that was read before stays in use.`
+      const report = `The file that ${read.variable ?? variable} names ${read.rule}; the value that was read before stays in use.`
       const isNew = report !== reported
       reported = report
       return isNew ? report : undefined

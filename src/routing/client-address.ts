@@ -2,6 +2,9 @@
 
 import ipaddr from 'ipaddr.js'
 
+/** Whether an address, in whatever spelling, is one of the trusted proxies'. */
+export type TrustedProxies = (address: string) => boolean
+
 /** Address of the connection's peer and all `X-Forwarded-For` lines joined by commas → one normal-form address. */
 export type ClientAddress = (peerAddress: string, forwardedFor: string | undefined) => string
 
@@ -11,16 +14,10 @@ type Address = ipaddr.IPv4 | ipaddr.IPv6
 const HOPS_MAX = 32
 const TRUST_REMEMBERED_MAX = 1024
 
-/**
- * Walks `X-Forwarded-For` from the right, as long as who wrote the entry is trusted, and stops at the first
- * address that is not. Everything left of it was written by the client. An entry that is no address ends
- * the walk at the last good one: whoever passed it on cannot be relied on for what is left of it.
- */
-export const createClientAddress = (trustedCidrs: readonly string[]): ClientAddress => {
-  if (trustedCidrs.length === 0) return (peerAddress) => normalForm(peerAddress)
+export const createTrustedProxies = (trustedCidrs: readonly string[]): TrustedProxies => {
   const trusted = trustedCidrs.map(parseCidr)
   const remembered = new Map<string, boolean>()
-  const isTrusted = (address: string): boolean => {
+  return (address) => {
     const known = remembered.get(address)
     if (known !== undefined) return known
     const parsed = parseAddress(address)
@@ -29,7 +26,16 @@ export const createClientAddress = (trustedCidrs: readonly string[]): ClientAddr
     remembered.set(address, answer)
     return answer
   }
+}
 
+/**
+ * Walks `X-Forwarded-For` from the right, as long as who wrote the entry is trusted, and stops at the first
+ * address that is not. Everything left of it was written by the client. An entry that is no address ends
+ * the walk at the last good one: whoever passed it on cannot be relied on for what is left of it.
+ */
+export const createClientAddress = (trustedCidrs: readonly string[]): ClientAddress => {
+  if (trustedCidrs.length === 0) return (peerAddress) => normalForm(peerAddress)
+  const isTrusted = createTrustedProxies(trustedCidrs)
   return (peerAddress, forwardedFor) => {
     let address = normalForm(peerAddress)
     let rest = forwardedFor

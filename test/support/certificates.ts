@@ -21,6 +21,18 @@ export const selfSigned = (...names: readonly string[]): Certificate => {
   return certificate({ subject: 'test', issuer: 'test', keys, signer: keys.privateKey, names })
 }
 
+/** With an RSA key of 1024 bits, which OpenSSL speaks no TLS with. */
+export const weak = (...names: readonly string[]): Certificate => {
+  const keys = generateKeyPairSync('rsa', { modulusLength: 1024 })
+  return certificate({
+    subject: 'test',
+    issuer: 'authority',
+    keys,
+    signer: newKeys().privateKey,
+    names,
+  })
+}
+
 export const createAuthority = (name = 'authority'): CertificateAuthority => {
   const keys = newKeys()
   const signer = keys.privateKey

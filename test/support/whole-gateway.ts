@@ -102,12 +102,17 @@ export const startWholeGateway = async (
     destination: { write: (line: string) => void lines.push(line) },
   })
   const gateway = createGateway(config, { logger })
+  const { identity, minVersion, plainListen } = config.tls
   const listening = await startListener({
     listener: gateway.listener,
     upgrade: gateway.upgrade,
     address: { host: '127.0.0.1', port },
     onError: gateway.onError,
+    ...(identity === undefined ? {} : { tls: { identity, minVersion } }),
   })
+  const plain =
+    plainListen &&
+    (await startListener({ ...gateway.plain, address: plainListen, onError: gateway.onError }))
   await gateway.ready()
 
   const browser = () => createBrowser()
@@ -131,7 +136,7 @@ export const startWholeGateway = async (
       return signedInBrowser
     },
     close: async () => {
-      await listening.close()
+      await Promise.all([listening.close(), plain?.close()])
       await gateway.close()
       await Promise.all([provider.close(), api.close()])
     },

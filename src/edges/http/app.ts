@@ -15,7 +15,8 @@ import { getRequestListener } from '@hono/node-server'
 import { asGatewayError, ERRORS, GatewayError } from '../../errors.ts'
 import type { Emit, ObserveExchange } from '../../events.ts'
 import type { ClientAddress } from '../../guard/admission.ts'
-import { isDocumentNavigation } from '../../guard/fetch-metadata.ts'
+import { isDocumentNavigation, type RequestFacts } from '../../guard/fetch-metadata.ts'
+import type { Entrance, TransportGuard } from '../../guard/transport.ts'
 import type { HandshakeRequest, RouteHandshake } from '../../handshake.ts'
 import { loginUrl, returnToFromReferer } from '../../login/return-to.ts'
 import type { RouteProxy } from '../../proxy.ts'
@@ -54,6 +55,9 @@ export interface AppDependencies
   readonly sockets: Pick<OpenSockets, 'goAway'>
   readonly spa: SpaServer | undefined
   readonly clientAddress: (req: IncomingMessage) => ClientAddress
+  readonly transport: TransportGuard
+  /** By the connection's peer. */
+  readonly fromTrustedProxy: (req: IncomingMessage) => boolean
   readonly observe: ObserveExchange
   readonly clock: Clock
   readonly emit: Emit
@@ -65,14 +69,21 @@ export interface AppDependencies
   }
 }
 
-export interface App {
+/** What a listening server calls: requests, and WebSocket handshakes. */
+export interface Door {
   readonly listener: RequestListener
   readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
+}
+
+export interface App extends Door {
+  /** For the address of plain HTTP, which nothing is served on. */
+  readonly plain: Door
   /** Ends every event stream and WebSocket, so that its page comes back to another replica. */
   endStreams(): void
 }
 
 type Destination =
+  | { readonly kind: 'https' }
   | { readonly kind: 'endpoint' }
   | { readonly kind: 'events' }
   | { readonly kind: 'route'; readonly route: Route }
@@ -82,10 +93,15 @@ type Destination =
 const UNROUTABLE: Target = { path: '/', rawPath: '/', query: '', encodedSlash: false }
 
 export const createApp = (dependencies: AppDependencies): App => {
-  const { routes, proxy, handshake, sockets, spa, clientAddress, observe, clock, emit, settings } =
+  const { routes, proxy, handshake, sockets, spa, transport, observe, clock, emit, settings } =
     dependencies
+  const { clientAddress, fromTrustedProxy } = dependencies
   const publicHost = new URL(settings.publicOrigin).host
   const outside = envelope(transportSecurity(settings.publicOrigin))
+  // Over http the policy must not be sent (RFC 6797 §7.2).
+  const outsideInClear = envelope()
+  const envelopeOf = (error: GatewayError, entrance: Entrance) =>
+    entrance === 'plain' || error.code === 'https_required' ? outsideInClear : outside
 
   const problemContext = (exchange: Exchange): ProblemContext => ({
     requestId: exchange.requestId,
@@ -172,9 +188,16 @@ export const createApp = (dependencies: AppDependencies): App => {
     return { kind: 'spa' }
   }
 
+  const guardTransport = (request: RequestFacts, req: IncomingMessage, entrance: Entrance) =>
+    transport(request, { entrance, fromTrustedProxy: fromTrustedProxy(req) })
+
   const answer = async (exchange: Exchange, destination: Destination): Promise<void> => {
     const { req, res, requestId, target } = exchange
     switch (destination.kind) {
+      case 'https': {
+        const location = `${settings.publicOrigin}${target.rawPath}${target.query}`
+        return send(req, res, reply(308, [['location', location]]), outsideInClear(requestId))
+      }
       case 'endpoint':
         exchanges.set(req, exchange)
         // Hono routes the very string that was checked here, on the public host, whatever the request says of either.
@@ -219,7 +242,7 @@ export const createApp = (dependencies: AppDependencies): App => {
     header: (name) => headerOf(req, name),
   })
 
-  const listener: RequestListener = (req, res) => {
+  const serveAt = (entrance: Entrance, req: IncomingMessage, res: ServerResponse): void => {
     const startedMs = clock.monotonicMs()
     const parsed = parseTarget(req.url ?? '', { encodedSlash: true })
     const exchange = begin(req, res, parsed.kind === 'ok' ? parsed : UNROUTABLE)
@@ -233,27 +256,31 @@ export const createApp = (dependencies: AppDependencies): App => {
     )
     const run = async () => {
       try {
-        const destination = destinationOf(checked(parsed), exchange.method)
+        const target = checked(parsed)
+        const destination: Destination =
+          guardTransport(exchange, req, entrance) === 'redirect'
+            ? { kind: 'https' }
+            : destinationOf(target, exchange.method)
         label = destination.kind === 'route' ? destination.route.id : destination.kind
         await answer(exchange, destination)
       } catch (thrown) {
         const error = asGatewayError(thrown)
         report(error, exchange)
-        send(req, res, problemReply(error, problemContext(exchange)), outside(exchange.requestId))
+        const around = envelopeOf(error, entrance)(exchange.requestId)
+        send(req, res, problemReply(error, problemContext(exchange)), around)
       }
     }
     // Only rendering the refusal can fail now, and then nothing is left to say.
     run().catch(() => res.destroy())
   }
 
-  const upgrade: App['upgrade'] = (req, socket, head) => {
+  const upgradeAt = (entrance: Entrance, ...[req, socket, head]: Parameters<Door['upgrade']>) => {
     const startedMs = clock.monotonicMs()
     const requestId = randomUUID()
     const method = req.method ?? 'GET'
     const run = async () => {
       try {
         const target = checked(parseTarget(req.url ?? '', { encodedSlash: true }))
-        const destination = destinationOf(target, method)
         const exchange: UpgradeExchange = {
           req,
           rawHeaders: req.rawHeaders,
@@ -265,6 +292,10 @@ export const createApp = (dependencies: AppDependencies): App => {
           method,
           header: (name) => headerOf(req, name),
         }
+        // No browser follows the redirect of a handshake.
+        if (guardTransport(exchange, req, entrance) === 'redirect')
+          throw new GatewayError('https_required', { reason: 'in_clear' })
+        const destination = destinationOf(target, method)
         if (destination.kind === 'route' && destination.route.webSocket)
           await shake(exchange, destination.route, startedMs)
         else if (destination.kind === 'spa' && spa !== undefined) await spa.upgrade(exchange)
@@ -272,7 +303,8 @@ export const createApp = (dependencies: AppDependencies): App => {
       } catch (thrown) {
         const error = asGatewayError(thrown)
         report(error, { requestId })
-        refuseUpgrade(socket, problemReply(error, refusedUpgrade(requestId)), outside(requestId))
+        const around = envelopeOf(error, entrance)(requestId)
+        refuseUpgrade(socket, problemReply(error, refusedUpgrade(requestId)), around)
       }
     }
     run().catch(() => socket.destroy())
@@ -299,9 +331,13 @@ export const createApp = (dependencies: AppDependencies): App => {
     expectedOrigin: settings.loopback ? settings.publicOrigin : undefined,
   })
 
+  const doorAt = (entrance: Entrance): Door => ({
+    listener: (req, res) => serveAt(entrance, req, res),
+    upgrade: (...handshake) => upgradeAt(entrance, ...handshake),
+  })
   return {
-    listener,
-    upgrade,
+    ...doorAt('open'),
+    plain: doorAt('plain'),
     endStreams: () => {
       events.end()
       sockets.goAway()

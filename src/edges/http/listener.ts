@@ -1,14 +1,16 @@
 /** A listening HTTP server: limits on what a client may send, refusals below the routes, and an orderly end. */
 
 import {
-  createServer,
+  createServer as createHttpServer,
   type IncomingMessage,
   type RequestListener,
   type Server,
+  type ServerOptions,
   type ServerResponse,
   STATUS_CODES,
 } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer as createHttpsServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createTurns } from './turns.ts'
 
@@ -27,10 +29,27 @@ export interface ListenerOptions {
   /** Faults that belong to no exchange, and throws that a listener let through. */
   readonly onError: (error: unknown) => void
   readonly limits?: ListenerLimits
+  /** Without it plain HTTP is spoken. */
+  readonly tls?: ListenerTls
+}
+
+/** Certificate, with its chain, and private key, in PEM. */
+export interface TlsIdentity {
+  readonly cert: string
+  readonly key: string
+}
+
+export interface ListenerTls {
+  readonly identity: {
+    readonly current: TlsIdentity
+    /** New connections get the new one; those that are open keep the old. */
+    subscribe(listener: (identity: TlsIdentity) => void): () => void
+  }
+  readonly minVersion: 'TLSv1.2' | 'TLSv1.3'
 }
 
 export interface ListenerLimits {
-  /** From the first byte of a request, or from the connection's start, to the end of its head. */
+  /** From the first byte of a request, or from the connection's start, to the end of its head; a TLS handshake as long. */
   readonly headMs: number
   /** Longer than the 60 s of common load balancers, so that it is they who close an idle connection. */
   readonly keepAliveMs: number
@@ -103,7 +122,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   const turns = createTurns()
   let isDraining = false
 
-  const server = createServer({
+  const server = createServer(options.tls, limits, {
     keepAliveTimeout: limits.keepAliveMs,
     headersTimeout: limits.headMs,
     // A body may take as long as it moves: stalled ones are ended where they are read, by the route's limits.
@@ -119,6 +138,8 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     shouldUpgradeCallback: (req) =>
       upgrade !== undefined && req.headers.upgrade?.toLowerCase() === 'websocket',
   })
+
+  const connections = followConnections(server)
 
   const serve = guarded(options.listener, onError)
 
@@ -179,7 +200,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     if (error.code !== 'ECONNRESET' && latest?.req.complete) return turns.endAfterThose(socket)
     // Behind the first bytes of an answer, a second status line would be read as part of it.
     const isAnothersTurn = latest !== undefined && (latest.headersSent || latest.socket === null)
-    if (error.code === 'ECONNRESET' || isAnothersTurn || turns.isOver(socket)) socket.destroy()
+    if (saysNothing(error) || isAnothersTurn || turns.isOver(socket)) socket.destroy()
     else cut(socket, PARSE_FAULTS[error.code ?? ''] ?? 400)
   })
 
@@ -189,7 +210,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   const closed = new Promise<void>((resolve) => server.once('close', resolve))
   const cutEverything = () => {
     server.closeAllConnections()
-    for (const socket of upgraded) socket.destroy()
+    for (const socket of [...upgraded, ...connections]) socket.destroy()
   }
 
   const drain = async ({ delayMs = 0, deadlineMs, onClosed }: DrainOptions): Promise<void> => {
@@ -231,6 +252,36 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
       return closed
     },
   }
+}
+
+const createServer = (
+  tls: ListenerTls | undefined,
+  { headMs }: ListenerLimits,
+  options: ServerOptions,
+): Server => {
+  if (tls === undefined) return createHttpServer(options)
+  const { identity, minVersion } = tls
+  const server = createHttpsServer({
+    ...options,
+    ...identity.current,
+    minVersion,
+    handshakeTimeout: headMs,
+  })
+  const unsubscribe = identity.subscribe((renewed) =>
+    server.setSecureContext({ ...renewed, minVersion }),
+  )
+  server.once('close', unsubscribe)
+  return server
+}
+
+/** No HTTP server knows a connection before its TLS handshake is over, but `close` waits for it. */
+const followConnections = (server: Server): ReadonlySet<Socket> => {
+  const connections = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    connections.add(socket)
+    socket.once('close', () => connections.delete(socket))
+  })
+  return connections
 }
 
 const listen = (server: Server, address: ListenAddress): Promise<void> =>
@@ -303,6 +354,10 @@ const handshakeFault = ({ method, headers, httpVersion }: IncomingMessage): numb
   if (!/^[A-Za-z0-9+/]{22}==$/.test(headers['sec-websocket-key'] ?? '')) return 400
   return headers['sec-websocket-version'] === '13' ? undefined : 426
 }
+
+/** Nobody is there, or no TLS that we speak is spoken: OpenSSL has sent its alert, and nothing else would be read. */
+const saysNothing = ({ code = '' }: NodeJS.ErrnoException): boolean =>
+  code === 'ECONNRESET' || code.startsWith('ERR_SSL_') || code.startsWith('ERR_TLS_')
 
 const PARSE_FAULTS: Readonly<Record<string, number>> = {
   HPE_HEADER_OVERFLOW: 431,
