@@ -2,7 +2,7 @@
  * What an open event stream costs: resident memory of a real gateway process, with 0, 500, 1,000 … streams, after a
  * garbage collection each (asked for over the inspector, which is there in all of them alike).
  *
- *   node bench/event-streams.ts [--streams 1000] [--redis]
+ *   npm run bench -- event-streams [--streams 1000] [--redis]
  *
  * Budget: 30 KiB for a stream at most, 15 KiB wanted. Sessions are signed in before the first reading and have two
  * streams each. Kernel memory of the sockets is not in a process's resident memory, and so is not in here.
@@ -10,7 +10,6 @@
 
 import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
-import { cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { signInAtOnce } from '../test/hostile/sign-in-steps.ts'
@@ -22,6 +21,8 @@ import { type GatewayProcess, startGatewayProcess } from '../test/support/gatewa
 import { startRedis } from '../test/support/redis.ts'
 import { waitFor } from '../test/support/wait.ts'
 import { CLIENT_ID, sidecarEnvironment } from '../test/support/whole-gateway.ts'
+import { printBudgets } from './support/budgets.ts'
+import { printMachine, printTable, progress, rounded } from './support/measure.ts'
 
 const { values } = parseArgs({
   options: {
@@ -113,18 +114,15 @@ const openStream = (cookie: string): Socket => {
   return socket
 }
 
-console.log(
-  `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.versions.node}, ` +
-    `sessions in ${values.redis ? 'Redis' : 'memory'}`,
-)
+printMachine()
 const cookies: string[] = []
 while (cookies.length < STREAMS / STREAMS_PER_SESSION)
   cookies.push(...(await Promise.all(Array.from({ length: SIGN_INS_AT_ONCE }, signIn))))
 
 const sockets: Socket[] = []
 const emptyKib = await settledKib()
-console.log(`${'streams'.padStart(8)} ${'RSS KiB'.padStart(10)} ${'KiB each'.padStart(9)}`)
-console.log(`${'0'.padStart(8)} ${String(emptyKib).padStart(10)}`)
+const rows = [['0', String(emptyKib), '']]
+let eachKib = Number.NaN
 for (const step of [STREAMS / 2, STREAMS]) {
   while (sockets.length < step)
     sockets.push(openStream(cookies[Math.floor(sockets.length / STREAMS_PER_SESSION)] ?? ''))
@@ -133,16 +131,30 @@ for (const step of [STREAMS / 2, STREAMS]) {
     intervalMs: 500,
   })
   const kib = await settledKib()
-  const each = ((kib - emptyKib) / step).toFixed(1)
-  console.log(`${String(step).padStart(8)} ${String(kib).padStart(10)} ${each.padStart(9)}`)
+  eachKib = (kib - emptyKib) / step
+  rows.push([String(step), String(kib), rounded(eachKib)])
+  progress(`${step} streams are open`)
 }
 
 for (const socket of sockets) socket.destroy()
 await waitFor('all streams are gone', async () => (await openStreams()) === 0, {
   timeoutMs: 30_000,
 })
-const afterwardsKib = await settledKib()
-console.log(`${'0 again'.padStart(8)} ${String(afterwardsKib).padStart(10)}`)
+rows.push(['0 again', String(await settledKib()), ''])
+printTable(
+  `Resident memory of the gateway, sessions in ${values.redis ? 'Redis' : 'memory'}`,
+  ['streams', 'RSS KiB', 'KiB each'],
+  rows,
+)
+printBudgets([
+  {
+    what: `an open event stream, of ${STREAMS}`,
+    measured: eachKib,
+    must: 30,
+    aim: 15,
+    unit: 'KiB',
+  },
+])
 await gateway.kill()
 await redis?.close()
 await provider.close()

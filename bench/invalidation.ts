@@ -14,7 +14,6 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { cpus, loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
 import { Redis } from 'ioredis'
 import { createBrowser } from '../test/support/browser.ts'
@@ -25,6 +24,7 @@ import { type GatewayProcess, startGatewayProcess } from '../test/support/gatewa
 import { startRedis } from '../test/support/redis.ts'
 import { waitFor } from '../test/support/wait.ts'
 import { CLIENT_ID, sidecarEnvironment } from '../test/support/whole-gateway.ts'
+import { printMachine, printTable, progress } from './support/measure.ts'
 
 const ADMIN_TOKEN = 'an-admin-token-of-the-benchmark-alone'
 const LOADED_SESSIONS = 50
@@ -280,23 +280,20 @@ const measure = async (
   }
 }
 
-const HEAD = ['', 'median', 'p99', 'worst', 'stale*', 'median**', 'worst**']
+const HEAD = ['change', 'median', 'p99', 'worst', 'stale*', 'median**', 'worst**']
 
-const row = ([name = '', ...cells]: readonly unknown[]): string =>
-  String(name).padEnd(16) + cells.map((cell) => String(cell).padStart(10)).join('')
-
-const rowOf = (name: string, seen: readonly Seen[]): string => {
+const rowOf = (name: string, seen: readonly Seen[]): string[] => {
   const shares = (of: (each: Seen) => number, ...wanted: readonly number[]) => {
     const sorted = seen.map(of).toSorted((one, other) => one - other)
     return wanted.map((share) => (sorted[Math.ceil(share * sorted.length) - 1] ?? 0).toFixed(1))
   }
   const stale = seen.reduce((sum, { staleAfter }) => sum + staleAfter, 0)
-  return row([
+  return [
     name,
     ...shares(({ visibleMs }) => visibleMs, 0.5, 0.99, 1),
-    stale,
+    String(stale),
     ...shares(({ sinceSentMs }) => sinceSentMs, 0.5, 1),
-  ])
+  ]
 }
 
 /** Commands by name, those of other clients and of trackers' proofs left out. */
@@ -341,9 +338,7 @@ const main = async () => {
   const count = positive(values.sessions, 'sessions')
   const rate = positive(values.rate, 'rate')
 
-  console.log(
-    `Node ${process.versions.node}, ${cpus().length} × ${cpus()[0]?.model}, load before ${loadavg()[0]}`,
-  )
+  printMachine()
   const stage = await startParts()
   try {
     const loaded: BenchSession[] = []
@@ -355,20 +350,27 @@ const main = async () => {
         ),
       )
 
-    console.log(`\nRedis commands for ${COUNTED_REQUESTS} signed-in requests of 20 sessions`)
     const twenty = loaded.slice(0, 20)
     const [told] = stage.replicas
-    console.log(`  from memory      ${await commandsFor(stage.client, told, twenty)}`)
-    console.log(`  without tracking ${await commandsFor(stage.client, stage.untold, twenty)}`)
+    printTable(
+      `Redis commands for ${COUNTED_REQUESTS} signed-in requests of 20 sessions`,
+      ['session', 'commands'],
+      [
+        ['from memory', await commandsFor(stage.client, told, twenty)],
+        ['without tracking', await commandsFor(stage.client, stage.untold, twenty)],
+      ],
+    )
 
     const load = startLoad(stage.replicas, loaded, rate)
-    console.log(`\nms until replica 0 sees it, ${count} sessions each\n${row(HEAD)}`)
+    const rows: string[][] = []
     for (const change of changesOn(stage.replicas[1])) {
       const seen: Seen[] = []
       while (seen.length < count) seen.push(await measure(stage, change, await signIn(stage)))
-      console.log(rowOf(change.name, seen))
+      rows.push(rowOf(change.name, seen))
+      progress(`${change.name}: ${count} sessions`)
     }
     const { answered, other, perSecond } = load.stop()
+    printTable(`ms until replica 0 sees it, ${count} sessions each`, HEAD, rows)
     console.log(
       `* requests that began after replica 1's answer and were served as before\n** since replica 1 was asked\nload beside: ${perSecond} requests/s answered, ${answered} in all, ${other} otherwise`,
     )

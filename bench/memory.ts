@@ -14,6 +14,7 @@ import { providerSessionIndex, subjectIndex } from '../src/session/session-index
 import { digestOf, SECRET_BYTES, type Ticket, type TicketSealer } from '../src/session/ticket.ts'
 import type { OpenSession } from '../src/session/vault.ts'
 import { startRedis } from '../test/support/redis.ts'
+import { printBudgets } from './support/budgets.ts'
 import {
   inParallel,
   medianOf,
@@ -269,6 +270,7 @@ const main = async () => {
     cookieName: COOKIE_NAME,
   })
   const memoryRows: string[][] = []
+  let bytesEach = 0
   const readRows: string[][] = []
   try {
     // Scripts and tables that the first session brings are no session's cost.
@@ -281,6 +283,7 @@ const main = async () => {
       await fill(store, tickets, from, step)
       from = step
       const each = ((await store.counters()).usedBytes - emptyBytes) / step
+      bytesEach = each
       const sizes = await sizesOf(store, tickets, step)
       memoryRows.push(
         [
@@ -327,6 +330,15 @@ const main = async () => {
     ['way', 'sessions', 'gateway µs', 'Redis µs', 'commands', 'wait p50 µs', 'p99 µs'],
     readRows.toSorted((one, other) => (one[0] ?? '').localeCompare(other[0] ?? '')),
   )
+  printBudgets([
+    {
+      what: `Redis memory per session, ${RECORDS} of them`,
+      measured: bytesEach / 1024,
+      must: 2.5,
+      aim: undefined,
+      unit: 'KiB',
+    },
+  ])
   if (
     readRows.some(([name, , , , commands]) => /at hand/.test(name ?? '') && Number(commands) > 0.01)
   )

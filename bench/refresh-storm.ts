@@ -14,12 +14,12 @@ import type { Pool } from 'undici'
 import {
   printMachine,
   printTable,
-  processorMs,
   progress,
   residentBytes,
   rounded,
   spreadOf,
 } from './support/measure.ts'
+import { processorMs } from './support/process-tree.ts'
 import { makeSessions, REPLICAS, type Stage, startStage } from './support/stage.ts'
 import type { ProviderLog } from './support/surroundings.ts'
 

@@ -1,4 +1,4 @@
-/** `npm run bench`: lists the benchmarks, and runs one with the options given behind its name. */
+/** `npm run bench`: runs the benchmarks, all of them or those that are named; `--list` says what there is. */
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -7,10 +7,27 @@ import { runStep } from '../scripts/test-step.ts'
 /** Every benchmark bounds itself; this ends one that does not. */
 const LIMIT_SECONDS = 3_600
 
+const USAGE = `npm run bench                        all of them, about an hour
+npm run bench -- --quick             all of them in under 5 minutes: a look, not a result
+npm run bench -- NAME… [--quick]     some of them
+npm run bench -- NAME OPTIONS        one of them; its options stand at the top of bench/NAME.ts
+`
+
+/** Small enough for a look at each. */
+const QUICK: Readonly<Record<string, readonly string[]>> = {
+  'event-streams': ['--streams', '200'],
+  invalidation: ['--sessions', '20'],
+  memory: ['--records', '10000'],
+  'refresh-storm': ['--sessions', '400'],
+  requests: ['--quick'],
+  'start-up': ['--starts', '5'],
+}
+
 const files = readdirSync(import.meta.dirname)
   .filter((file) => file.endsWith('.ts') && file !== 'run.ts')
   .toSorted()
 const nameOf = (file: string) => file.replace(/\.ts$/, '')
+const known = files.map(nameOf)
 
 /** The first sentence of the comment that a file begins with. */
 const purposeOf = (file: string): string => {
@@ -19,19 +36,48 @@ const purposeOf = (file: string): string => {
   return /^.*?\.(?=\s|$)/s.exec(comment.replace(/\s*\n\s*\*?\s*/g, ' ').trim())?.[0] ?? ''
 }
 
-const [name, ...options] = process.argv.slice(2)
-const chosen = files.find((file) => nameOf(file) === name)
-if (chosen === undefined) {
-  console.log('npm run bench -- NAME [OPTIONS]     (options stand at the top of bench/NAME.ts)\n')
+const list = () => {
+  console.log(USAGE)
   for (const file of files) console.log(`  ${nameOf(file).padEnd(16)}${purposeOf(file)}`)
-  process.exitCode = name === undefined || name === '--help' ? 0 : 64
-} else {
-  const path = fileURLToPath(new URL(chosen, import.meta.url))
-  const { failure } = await runStep({
+}
+
+const run = async (name: string, options: readonly string[]): Promise<boolean> => {
+  console.log(`\n══ ${name} ${options.join(' ')}`)
+  const { failure, seconds } = await runStep({
     command: process.execPath,
-    args: [path, ...options],
+    args: [fileURLToPath(new URL(`${name}.ts`, import.meta.url)), ...options],
     timeoutSeconds: LIMIT_SECONDS,
   })
   if (failure !== undefined) console.error(`${name} ${failure}`)
-  process.exitCode = failure === undefined ? 0 : 1
+  console.log(`══ ${name}: ${seconds.toFixed(0)} s`)
+  return failure === undefined
+}
+
+/** Names come first, `--quick` anywhere among them; what else there is belongs to the one that is named. */
+const args = process.argv.slice(2)
+const quick = args.includes('--quick')
+const firstOption = args.findIndex((arg) => arg.startsWith('-') && arg !== '--quick')
+const end = firstOption === -1 ? args.length : firstOption
+const names = args.slice(0, end).filter((arg) => arg !== '--quick')
+const options = args.slice(end).filter((arg) => arg !== '--quick')
+const unknown = names.filter((name) => !known.includes(name))
+
+if (options[0] === '--list' || (options[0] === '--help' && names.length === 0)) {
+  list()
+} else if (unknown.length > 0 || (options.length > 0 && names.length !== 1)) {
+  list()
+  console.error(
+    unknown.length > 0
+      ? `\nThere is no benchmark ${unknown.join(', ')}.`
+      : '\nOptions belong to one benchmark: name it.',
+  )
+  process.exitCode = 64
+} else {
+  const failed: string[] = []
+  for (const name of names.length === 0 ? known : names)
+    if (!(await run(name, [...(quick ? (QUICK[name] ?? []) : []), ...options]))) failed.push(name)
+  if (failed.length > 0) {
+    console.error(`\nFailed: ${failed.join(', ')}`)
+    process.exitCode = 1
+  }
 }

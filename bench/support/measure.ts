@@ -1,18 +1,8 @@
-/** What benchmarks measure with and print: processor time and memory of processes, percentiles, tables, progress. */
+/** What benchmarks measure with and print: memory of processes, percentiles, tables, progress. */
 
 import { readFileSync } from 'node:fs'
 import { cpus, loadavg, totalmem } from 'node:os'
-
-/** Linux counts the processor time of a process in hundredths of a second, whatever the kernel's own tick. */
-const TICK_MS = 10
-
-/** User and system time of a process since it began, all its threads included. */
-export const processorMs = (pid: number): number => {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-  // The name in parentheses may hold anything; the fields behind it begin with the third.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS
-}
+import { keep } from './results.ts'
 
 export const residentBytes = (pid: number): number => {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1')
@@ -54,11 +44,13 @@ export const watched = async <T>(report: () => string, running: Promise<T>): Pro
   }
 }
 
+/** Also kept for bench/results, as it stands here. */
 export const printTable = (
   title: string,
   head: readonly string[],
   rows: readonly (readonly string[])[],
 ): void => {
+  keep({ title, head, rows })
   const widths = head.map((_, column) =>
     Math.max(...[head, ...rows].map((row) => row[column]?.length ?? 0)),
   )

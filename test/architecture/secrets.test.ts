@@ -59,12 +59,14 @@ it('finds them where they are', () => {
   expect(found('a', 'https://example.com/home/page and /usr/bin/redis-server')).toEqual([])
 })
 
-it('the lock file has integrity, and no download addresses', () => {
-  const lock: { packages: Record<string, { resolved?: string; integrity?: string }> } = JSON.parse(
-    readFileSync(join(REPOSITORY, 'package-lock.json'), 'utf8'),
-  )
-  const installed = Object.entries(lock.packages).filter(([path]) => path !== '')
-  expect(installed.length).toBeGreaterThan(50)
-  expect(installed.filter(([, { resolved }]) => resolved !== undefined)).toEqual([])
-  expect(installed.filter(([, { integrity }]) => integrity === undefined)).toEqual([])
-})
+it.each(['package-lock.json', 'bench/peers/package-lock.json'])(
+  '%s has integrity, and no download addresses',
+  (file) => {
+    const lock: { packages: Record<string, { resolved?: string; integrity?: string }> } =
+      JSON.parse(readFileSync(join(REPOSITORY, file), 'utf8'))
+    const installed = Object.entries(lock.packages).filter(([path]) => path !== '')
+    expect(installed.length).toBeGreaterThan(50)
+    expect(installed.filter(([, { resolved }]) => resolved !== undefined)).toEqual([])
+    expect(installed.filter(([, { integrity }]) => integrity === undefined)).toEqual([])
+  },
+)
