@@ -7,6 +7,7 @@ import type { UpstreamTimeouts } from '../routing/route-table.ts'
 import type { Milliseconds } from '../time.ts'
 import type { RequestBody } from './request-body.ts'
 import { isIdempotent } from './request-body.ts'
+import { answerFault } from './response-headers.ts'
 
 export interface UpstreamRequest {
   /** Fixed by the route; nothing in a request can change where the connection goes. */
@@ -138,6 +139,12 @@ class Exchange implements UpstreamObserver {
     if (this.#state !== 'waiting') return
     const { judge, responseHeaders } = this.#request
     this.#status = status
+    const fault = answerFault(rawHeaders)
+    if (fault !== undefined) {
+      this.#call?.abort()
+      this.#fail(new GatewayError('upstream_unreachable', { reason: fault }))
+      return
+    }
     try {
       if (judge?.(status, rawHeaders) === 'discard') {
         this.#call?.abort()

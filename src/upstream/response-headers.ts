@@ -43,6 +43,27 @@ export const responseHeaderPolicy = (
   places: publicPlaces(route, settings.routes, settings.publicUrl),
 })
 
+/** Far more than any answer has; a client would have to read all of them. */
+const FIELDS_MAX = 1_000
+
+/**
+ * Why an answer cannot be passed on as it was meant, as a private word. What is coded otherwise than `chunked` would
+ * lose the name of its coding with the field, which is for one connection only (RFC 9112 §6.1).
+ */
+export const answerFault = (rawHeaders: readonly string[]): string | undefined => {
+  if (rawHeaders.length > FIELDS_MAX * 2) return 'response_headers_too_large'
+  let codings = 0
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] as string
+    if (name.length !== TRANSFER_ENCODING.length || name.toLowerCase() !== TRANSFER_ENCODING)
+      continue
+    codings += 1
+    if (codings > 1 || rawHeaders[i + 1]?.toLowerCase() !== 'chunked') return 'response_coding'
+  }
+  return undefined
+}
+const TRANSFER_ENCODING = 'transfer-encoding'
+
 /** Flat name-value list in, flat list out; duplicates keep their order. */
 export const downstreamResponseHeaders = (
   rawHeaders: readonly string[],

@@ -2,7 +2,7 @@
 
 import { isIP } from 'node:net'
 import type { Dispatcher } from 'undici'
-import { buildConnector, Client, Pool } from 'undici'
+import { buildConnector, Client, errors, Pool } from 'undici'
 import { systemClock } from '../../time.ts'
 import type {
   UpstreamCall,
@@ -266,7 +266,8 @@ const REASONS: Readonly<Record<string, string>> = {
   EHOSTUNREACH: 'no_route_to_host',
   ENETUNREACH: 'no_route_to_host',
   UND_ERR_HEADERS_OVERFLOW: 'response_headers_too_large',
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'response_truncated',
+  // Of an answer that has no head yet: a length beside a coding, two lengths.
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: 'response_malformed',
 }
 
 const faultOf = (error: Error, isStarted: boolean, isAnswered: boolean): UpstreamFault => {
@@ -275,7 +276,7 @@ const faultOf = (error: Error, isStarted: boolean, isAnswered: boolean): Upstrea
   const reason = REASONS[code]
   if (reason !== undefined) return refused(reason, error)
   if (/^(?:ERR_TLS|ERR_SSL|CERT|.*_CERT|UNABLE_TO)/.test(code)) return refused('tls', error)
-  if (code.startsWith('HPE_')) return refused('response_malformed', error)
+  if (error instanceof errors.HTTPParserError) return refused('response_malformed', error)
   if (!isStarted) return refused('connection_failed', error)
   return refused('connection_lost', error, !isAnswered)
 }
