@@ -81,7 +81,7 @@ export interface Gateway {
   ready(): Promise<void>
   /** From now on `/readyz` answers 503. */
   drain(): void
-  /** Ends what has no end of its own; to be called once no new connection comes. */
+  /** Ends what has no end of its own, event streams and WebSockets; to be called once no new connection comes. */
   endStreams(): void
   /** Waits for refreshes and unwritten results, then ends every connection of the gateway's own. */
   close(): Promise<void>

@@ -80,7 +80,7 @@ export interface ListeningServer {
   readonly address: ListenAddress
   /**
    * Lets requests in flight finish, tells every client to close its connection, and resolves when the last one
-   * is closed. A WebSocket has no end to wait for: it is cut when no request is left.
+   * is closed. A WebSocket that does not end by itself, or by `onClosed`, is cut when no request is left.
    */
   drain(options: DrainOptions): Promise<void>
   /** Cuts everything at once. */
@@ -112,6 +112,8 @@ const OVERDUE_CHECK_MS = 1_000
 /** A client whose machine is gone says nothing: probes end its connection, also on a quiet event stream. */
 const TCP_PROBE_AFTER_MS = 60_000
 const DRAIN_POLL_MS = 50
+/** For WebSockets: longer than a close frame waits for its answer. */
+const DRAIN_SOCKETS_MS = 3_000
 /** How long a refused client may take to read why, while what it still sends is dropped. */
 const LINGER_MS = 1_000
 
@@ -121,6 +123,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   const upgraded = new Set<Duplex>()
   const turns = createTurns()
   let isDraining = false
+  let isClosing = false
 
   const server = createServer(options.tls, limits, {
     keepAliveTimeout: limits.keepAliveMs,
@@ -176,7 +179,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     socket.once('finish', () => linger(socket))
     const fault = headFault(req, limits) ?? handshakeFault(req)
     if (fault !== undefined) return cut(socket, fault)
-    if (isDraining || upgrade === undefined) return cut(socket, 503)
+    if (isClosing || upgrade === undefined) return cut(socket, 503)
     try {
       upgrade(req, socket, head)
     } catch (error) {
@@ -222,17 +225,21 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     }, deadlineMs)
     const stopTaking = setTimeout(
       () => {
+        isClosing = true
         server.close()
         onClosed?.()
+        cutsSocketsAt = performance.now() + DRAIN_SOCKETS_MS
         endIdle()
       },
       Math.min(delayMs, deadlineMs),
     )
     // `close` ends idle connections once; those that become idle later would stay until they time out.
     let poll: NodeJS.Timeout | undefined
+    let cutsSocketsAt = 0
     const endIdle = () => {
       server.closeIdleConnections()
-      if (inFlight.size === 0) for (const socket of upgraded) socket.destroy()
+      if (inFlight.size === 0 && performance.now() >= cutsSocketsAt)
+        for (const socket of upgraded) socket.destroy()
       poll = setTimeout(endIdle, DRAIN_POLL_MS)
     }
     await closed
