@@ -5,7 +5,7 @@
 
 import { timingSafeEqual } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import type { Clock, Seconds } from '../time.ts'
+import type { Clock, EpochMs, Seconds } from '../time.ts'
 import type { CurrentKeyRing } from './key-ring.ts'
 import type { RecordSealer } from './record.ts'
 import { activityIsDue, lifetimeAt, type SessionDigest } from './session.ts'
@@ -18,11 +18,18 @@ import type { OpenSession } from './vault.ts'
 export interface Filling {
   /** Keeps what was read, unless it may have changed since the read was sent. Undefined: there was nothing to keep. */
   done(open: OpenSession | undefined): void
+  /** Nothing has changed since the read was sent: who comes now may wait for it as well. */
+  isCurrent(): boolean
 }
 
 export interface SessionCache {
   /** Undefined where the store is to be asked: nothing is kept, it may have changed, or one of its times has come. */
   find(ticket: Ticket): OpenSession | undefined
+  /** The same, and no lookup that metrics count. */
+  peek(ticket: Ticket): OpenSession | undefined
+  /** Activity that is being written to the store counts here from now on. */
+  noteActivity(digest: SessionDigest, at: EpochMs): void
+  forget(digest: SessionDigest): void
   /** To be called before the read is sent. */
   filling(digest: SessionDigest): Filling
   /** The same store; what is written through it is forgotten here at once, before anyone else is told. */
@@ -105,6 +112,16 @@ export const createSessionCache = (dependencies: SessionCacheDependencies): Sess
       return open
     },
 
+    peek: usable,
+
+    noteActivity: (digest, at) => {
+      const entry = entries.peek(digest)
+      if (entry !== undefined)
+        entries.set(digest, { ...entry, open: { ...entry.open, lastActivityAt: at } })
+    },
+
+    forget,
+
     filling: (digest) => {
       const mine = reads.get(digest) ?? { readers: 0 }
       mine.readers += 1
@@ -116,6 +133,7 @@ export const createSessionCache = (dependencies: SessionCacheDependencies): Sess
           if (mine.readers === 0) reads.delete(digest)
           if (open !== undefined) keep(open)
         },
+        isCurrent: () => changes.areTold() && reads.get(digest) === mine,
       }
     },
 

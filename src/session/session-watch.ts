@@ -1,6 +1,6 @@
 /**
  * Watches sessions for whoever holds something open for one, such as an event stream: one watch per session however
- * many hold, one loop for all of them, and every reading from the store itself.
+ * many hold, one loop for all of them, and every reading from the store itself but the first.
  */
 
 import type { EndReason } from '../events.ts'
@@ -15,7 +15,7 @@ import type { OpenSession, Vault, VaultReading } from './vault.ts'
 export type WatchedEnd = EndReason | 'unknown'
 
 export interface SessionHolder {
-  /** The session as it is now: after every change, ahead of the ends that come by themselves, after a gap. */
+  /** The session as it is now: at once where memory knows, after every change, ahead of the ends that come by themselves, after a gap. */
   lives(open: OpenSession): void
   /** The last word: the session is watched no longer. */
   ended(reason: WatchedEnd): void
@@ -29,7 +29,7 @@ export interface SessionWatch {
 }
 
 export interface SessionWatchDependencies {
-  readonly vault: Pick<Vault, 'read'>
+  readonly vault: Pick<Vault, 'read' | 'kept'>
   readonly changes: SessionChanges
   readonly clock: Clock
   readonly lifetimes: Lifetimes
@@ -189,9 +189,17 @@ export const createSessionWatch = (dependencies: SessionWatchDependencies): Sess
       }
       const { holders } = entry
       holders.add(holder)
-      // What changed since the holder last read was told before it watched.
-      changed.add(entry)
-      readDue()
+      const kept = vault.kept(ticket)
+      if (kept === undefined) {
+        // What changed since the holder last read was told before it watched.
+        changed.add(entry)
+        readDue()
+      } else {
+        // Thousands may come back at once, and memory would have been told.
+        const now = clock.now()
+        entry.readAt = epochMs(now + nextReadingIn(kept, lifetimes, now))
+        holder.lives(kept)
+      }
       if (!isTurning) void turn()
       const held = entry
       return () => {

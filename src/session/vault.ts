@@ -1,5 +1,6 @@
 /** The vault: tickets to sessions and back. The one place where records are opened, begun, replaced and ended. */
 
+import { timingSafeEqual } from 'node:crypto'
 import type { Emit, EndReason } from '../events.ts'
 import type { Clock, EpochMs } from '../time.ts'
 import { after, toMs } from '../time.ts'
@@ -13,7 +14,7 @@ import {
   type Session,
   type SessionDigest,
 } from './session.ts'
-import type { SessionCache } from './session-cache.ts'
+import type { Filling, SessionCache } from './session-cache.ts'
 import { createSessionEnd } from './session-end.ts'
 import { EVERYONE, indicesOf } from './session-index.ts'
 import {
@@ -51,6 +52,8 @@ export interface Vault {
   ): Promise<OpenSession>
   /** Enforces the lifetimes, ending what is over. May be from memory, while changes of the store are told. */
   load(ticket: Ticket): Promise<VaultReading>
+  /** What memory has, where that is sure to be so now; otherwise undefined, and only the store knows. */
+  kept(ticket: Ticket): OpenSession | undefined
   /** The same, and always from the store itself: for whoever acts on what has just changed. */
   read(ticket: Ticket): Promise<VaultReading>
   /** Remembers activity where that is due; never makes the request wait, and a failure is no failure of its. */
@@ -89,11 +92,19 @@ export interface VaultDependencies {
   readonly home: string | undefined
 }
 
+interface Loading {
+  readonly key: Ticket['key']
+  readonly filling: Filling
+  readonly reading: Promise<VaultReading>
+}
+
 export const createVault = (dependencies: VaultDependencies): Vault => {
   const { store, cache, directory, records, ring, clock, lifetimes, emit, revoke, home } =
     dependencies
   /** Whose activity is just being remembered. */
   const touching = new Set<SessionDigest>()
+  /** Loads that read the store just now: pages that come back all at once share one. */
+  const loading = new Map<SessionDigest, Loading>()
 
   const endSession = createSessionEnd({ store, directory, clock, emit })
   const end: Vault['end'] = ({ ticket, session }, reason) =>
@@ -149,6 +160,24 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     return latest.kind === 'live' && endLatest(latest.open, reason)
   }
 
+  const fill = (ticket: Ticket): Promise<VaultReading> => {
+    const filling = cache.filling(ticket.digest)
+    const filled = async () => {
+      let open: OpenSession | undefined
+      try {
+        const reading = await read(ticket)
+        if (reading.kind === 'live') open = reading.open
+        return reading
+      } finally {
+        filling.done(open)
+        if (loading.get(ticket.digest) === mine) loading.delete(ticket.digest)
+      }
+    }
+    const mine: Loading = { key: ticket.key, filling, reading: filled() }
+    loading.set(ticket.digest, mine)
+    return mine.reading
+  }
+
   return {
     begin: async (begun, seen) => {
       const now = clock.now()
@@ -184,16 +213,13 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     load: async (ticket) => {
       const kept = cache.find(ticket)
       if (kept !== undefined) return { kind: 'live', open: kept }
-      const filling = cache.filling(ticket.digest)
-      let open: OpenSession | undefined
-      try {
-        const reading = await read(ticket)
-        if (reading.kind === 'live') open = reading.open
-        return reading
-      } finally {
-        filling.done(open)
-      }
+      const underWay = loading.get(ticket.digest)
+      // Another key opens nothing.
+      if (underWay?.filling.isCurrent() && timingSafeEqual(underWay.key, ticket.key))
+        return underWay.reading
+      return fill(ticket)
     },
+    kept: (ticket) => cache.peek(ticket),
     read,
 
     touch: ({ ticket, lastActivityAt }) => {
@@ -201,10 +227,12 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
       const now = clock.now()
       if (touching.has(digest) || !activityIsDue(lastActivityAt, lifetimes.idle, now)) return
       touching.add(digest)
+      cache.noteActivity(digest, now)
       store
         .touch(digest, now)
         .catch(() => {
           // The request was authenticated; the next one remembers its activity again.
+          cache.forget(digest)
         })
         .finally(() => touching.delete(digest))
     },

@@ -61,7 +61,7 @@ const createWatchedStore = (store: SessionStore) => {
         await gate?.promise
         return state
       },
-      touch: (...of) => {
+      touch: (...of: Parameters<SessionStore['touch']>) => {
         seen.touches += 1
         return store.touch(...of)
       },
@@ -166,6 +166,79 @@ describe('a session that was read once', () => {
     changed(open)
     expect(await readsOf(open)).toBe(1)
     expect(await readsOf(open)).toBe(1)
+  })
+})
+
+describe('many that come for one session at once', () => {
+  it('share one read', async () => {
+    const { open, vault, seen, hold } = await setUp()
+    const release = hold()
+    const loads = Array.from({ length: 20 }, () => vault.load(open.ticket))
+    release()
+    expect((await Promise.all(loads)).map(({ kind }) => kind)).toEqual(Array(20).fill('live'))
+    expect(seen.loads).toBe(1)
+  })
+
+  it('share none that a change overtook', async () => {
+    const world = await setUp()
+    const { open, vault, seen, hold, changed } = world
+    const release = hold()
+    const early = vault.load(open.ticket)
+    await refreshElsewhere(world, open)
+    changed(open)
+    const late = generationOf(vault, open)
+    release()
+    await early
+    expect(await late).toBe(1)
+    expect(seen.loads).toBe(2)
+  })
+
+  it('share none while changes are not told', async () => {
+    const { open, vault, seen, hold, lose } = await setUp()
+    lose()
+    const release = hold()
+    const loads = [vault.load(open.ticket), vault.load(open.ticket)]
+    release()
+    await Promise.all(loads)
+    expect(seen.loads).toBe(2)
+  })
+
+  it('share none with another key', async () => {
+    const { open, vault, seen, hold } = await setUp()
+    const release = hold()
+    const loads = [
+      vault.load(open.ticket),
+      vault.load({ ...open.ticket, key: Buffer.alloc(open.ticket.key.length, 1) }),
+    ]
+    release()
+    expect((await Promise.all(loads)).map(({ kind }) => kind)).toEqual(['live', 'absent'])
+    expect(seen.loads).toBe(2)
+  })
+})
+
+describe('activity that is being remembered', () => {
+  const due = async () => {
+    const world = await setUp()
+    await world.clock.advance(60_000)
+    const reading = await world.vault.load(world.open.ticket)
+    if (reading.kind !== 'live') expect.unreachable()
+    return { ...world, loaded: reading.open }
+  }
+
+  it('needs no read of the store after it', async () => {
+    const { loaded, vault, readsOf, seen } = await due()
+    vault.touch(loaded)
+    expect(await readsOf(loaded)).toBe(0)
+    expect(vault.kept(loaded.ticket)?.lastActivityAt).toBeGreaterThan(loaded.lastActivityAt ?? 0)
+    expect(seen.touches).toBe(1)
+  })
+
+  it('is asked for again where the store did not take it', async () => {
+    const { loaded, vault, readsOf, store, clock } = await due()
+    store.touch = () => Promise.reject(new Error('the store is down'))
+    vault.touch(loaded)
+    await clock.advance(0)
+    expect(await readsOf(loaded)).toBe(1)
   })
 })
 

@@ -21,10 +21,13 @@ let watch: SessionWatch
 let readings: string[]
 /** What reading the store does before it answers; throwing is an outage. */
 let onRead: (digest: string) => void | Promise<void>
+/** What memory has. */
+let kept: Vault['kept']
 beforeEach(() => {
   test = createTestVault(LIFETIMES)
   readings = []
   onRead = () => {}
+  kept = () => undefined
   watch = watchOn(test.stores.changes)
 })
 afterEach(() => watch.close())
@@ -37,7 +40,8 @@ const watchOn = (changes: SessionChanges) =>
         await onRead(ticket.digest)
         return test.vault.read(ticket)
       },
-    } satisfies Pick<Vault, 'read'>,
+      kept: (ticket) => kept(ticket),
+    } satisfies Pick<Vault, 'read' | 'kept'>,
     changes,
     clock: test.clock,
     lifetimes: LIFETIMES,
@@ -75,6 +79,29 @@ describe('where changes are told', () => {
     expect(one.heard.at(-1)).toBe('ended logout')
     expect(two.heard.at(-1)).toBe('ended logout')
     expect(bystander.heard).toEqual(['lives 0'])
+  })
+
+  it('it begins with what memory has, without asking the store, and hears every change', async () => {
+    const open = await begin()
+    kept = () => open
+    const [one, two] = [holder(), holder()]
+    watch.watch(open, one)
+    watch.watch(open, two)
+    await test.clock.advance(0)
+    expect(readings).toEqual([])
+    expect(one.heard).toEqual(['lives 0'])
+    await test.vault.end(open, 'logout')
+    await test.clock.advance(0)
+    expect([one.heard.at(-1), two.heard.at(-1)]).toEqual(['ended logout', 'ended logout'])
+  })
+
+  it('an end that comes by itself is looked for, also where memory began it', async () => {
+    const open = await begin()
+    kept = () => open
+    const one = holder()
+    watch.watch(open, one)
+    await test.clock.advance(LIFETIMES.idle * 1000 + 1_000)
+    expect(one.heard.at(-1)).toBe('ended idle')
   })
 
   it('what ended before it was watched is heard too', async () => {
