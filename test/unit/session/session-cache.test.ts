@@ -44,8 +44,12 @@ const createToldChanges = () => {
 const createWatchedStore = (store: SessionStore) => {
   const seen = { loads: 0, touches: 0 }
   let held: PromiseWithResolvers<void> | undefined
+  let refusesTouches = false
   return {
     seen,
+    refuseTouches: () => {
+      refusesTouches = true
+    },
     /** From now on; what is let go are the reads that were sent since. */
     hold: () => {
       const gate = Promise.withResolvers<void>()
@@ -61,8 +65,9 @@ const createWatchedStore = (store: SessionStore) => {
         await gate?.promise
         return state
       },
-      touch: (...of: Parameters<SessionStore['touch']>) => {
+      touch: (...of) => {
         seen.touches += 1
+        if (refusesTouches) return Promise.reject(new Error('the store is down'))
         return store.touch(...of)
       },
     } satisfies SessionStore,
@@ -234,8 +239,8 @@ describe('activity that is being remembered', () => {
   })
 
   it('is asked for again where the store did not take it', async () => {
-    const { loaded, vault, readsOf, store, clock } = await due()
-    store.touch = () => Promise.reject(new Error('the store is down'))
+    const { loaded, vault, readsOf, refuseTouches, clock } = await due()
+    refuseTouches()
     vault.touch(loaded)
     await clock.advance(0)
     expect(await readsOf(loaded)).toBe(1)
