@@ -139,6 +139,18 @@ export const ERRORS = {
     'Send less than the limit that is configured for this route.',
     'info',
   ),
+  url_too_long: kind(
+    414,
+    'The address is too long',
+    'Send a shorter path and query; what does not fit belongs in the body of the request.',
+    'info',
+  ),
+  headers_too_large: kind(
+    431,
+    'The header fields are too large',
+    'Send fewer or shorter header fields; cookies that the application has set are the usual reason.',
+    'info',
+  ),
   provider_unavailable: kind(
     503,
     'The identity provider is not available',

@@ -12,6 +12,7 @@ import type { RefreshLease } from './credential/refresh-lease.ts'
 import { createRejectionWatch } from './credential/rejection-watch.ts'
 import { createAdmin } from './edges/http/admin.ts'
 import { createApp, type Door, type SpaServer } from './edges/http/app.ts'
+import { LISTENER_LIMITS, type ListenerLimits } from './edges/http/listener.ts'
 import { createOperations } from './edges/http/operations.ts'
 import { createSpaFiles } from './edges/http/spa-files.ts'
 import { createSpaUpstream } from './edges/http/spa-upstream.ts'
@@ -75,6 +76,8 @@ export interface Gateway {
   readonly plain: Door
   /** `/livez`, `/readyz`, `/metrics`: for a listener that the public cannot reach. */
   readonly operations: RequestListener
+  /** What the listener that serves browsers must hold its clients to. */
+  readonly limits: ListenerLimits
   /** For faults of the server that belong to no exchange: they are logged. */
   readonly onError: (error: unknown) => void
   /** Resolves when requests can be taken; provider and store may still be down. */
@@ -377,6 +380,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       issuer,
       publicOrigin: publicUrl,
       loopback,
+      head: config.limits,
     },
   })
 
@@ -407,6 +411,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     upgrade: app.upgrade,
     plain: app.plain,
     operations,
+    limits: listenerLimits(config),
     onError: (error) => notice('server_fault', error instanceof Error ? error.name : 'unknown'),
     ready: async () => {
       // Discovery begins now, so that the first sign-in does not wait for it; nothing here waits for it.
@@ -464,6 +469,12 @@ export const providerOf = (config: Config, clock: Clock, notice: Notice): Provid
     clock,
     notice,
   })
+
+/** The parser has one bound for the whole head; which part of it is too large is told where it fits under that. */
+const listenerLimits = ({ limits }: Config): ListenerLimits => ({
+  ...LISTENER_LIMITS,
+  headBytesMax: limits.urlBytes + limits.headerBytes,
+})
 
 /** Each type is a quoted string (Clear Site Data §3.1). */
 const clearSiteDataFrom = (types: readonly string[]): string | undefined =>

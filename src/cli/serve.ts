@@ -74,7 +74,7 @@ const addressesText = ({ open, plain }: Servers): string =>
 /** Operations first, so that a probe finds the process alive while the rest is still to come. */
 const startServers = async (config: Config, gateway: Gateway): Promise<Servers> => {
   const { operations, tls } = config
-  const { listener, upgrade, onError } = gateway
+  const { listener, upgrade, limits, onError } = gateway
   const started: ListeningServer[] = []
   const start = async (...args: Parameters<typeof listenOn>): Promise<ListeningServer> => {
     const server = await listenOn(...args)
@@ -93,13 +93,18 @@ const startServers = async (config: Config, gateway: Gateway): Promise<Servers> 
       open: await start('listen', config.listen, {
         listener,
         upgrade,
+        limits,
         onError,
         ...tlsOf(config),
       }),
       plain:
         tls.plainListen === undefined
           ? undefined
-          : await start('tls.plainListen', tls.plainListen, { ...gateway.plain, onError }),
+          : await start('tls.plainListen', tls.plainListen, {
+              ...gateway.plain,
+              limits,
+              onError,
+            }),
     }
   } catch (thrown) {
     await Promise.all(started.map((server) => server.close()))

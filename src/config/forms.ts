@@ -105,21 +105,26 @@ export const durationMilliseconds = (least: string, most: string): Form<Millisec
 
 const SIZE = /^(\d{1,9})(B|KiB|MiB|GiB)$/
 const UNIT_BYTES = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const
-const SIZE_RULE = 'must be a size from 1B to 1024GiB, written like 64KiB or 10MiB'
 
-export const size: Form<number> = {
-  schema: z
-    .string({ error: SIZE_RULE })
-    .regex(SIZE, { error: SIZE_RULE, abort: true })
-    .transform(
-      rejecting(SIZE_RULE, (text) => {
-        const [, count, unit] = SIZE.exec(text) ?? []
-        const bytes = Number(count) * UNIT_BYTES[unit as keyof typeof UNIT_BYTES]
-        return bytes >= 1 && bytes <= 1024 ** 4 ? bytes : undefined
-      }),
-    ),
-  written: 'size in `B`, `KiB`, `MiB` or `GiB`',
-  fromText: asIs,
+const sizeBytes = (text: string): number => {
+  const [, count, unit] = SIZE.exec(text) ?? []
+  return Number(count) * UNIT_BYTES[unit as keyof typeof UNIT_BYTES]
+}
+
+export const size = (least: string, most: string): Form<number> => {
+  const rule = `must be a size from ${least} to ${most}, written like 64KiB or 10MiB`
+  const parse = (text: string): number | undefined => {
+    const bytes = sizeBytes(text)
+    return bytes >= sizeBytes(least) && bytes <= sizeBytes(most) ? bytes : undefined
+  }
+  return {
+    schema: z
+      .string({ error: rule })
+      .regex(SIZE, { error: rule, abort: true })
+      .transform(rejecting(rule, parse)),
+    written: `size, ${least} to ${most}`,
+    fromText: asIs,
+  }
 }
 
 /** In a variable the items stand between commas; blanks around an item don't count. */

@@ -113,6 +113,7 @@ const totalTimeout = durationMilliseconds('0s', '1d')
 
 const webSocketOrigin = choice('keep', 'upstream')
 const webSocketTime = durationMilliseconds('0s', '30d')
+const bodySize = size('1B', '1024GiB')
 
 const pemFile = matching(
   'file in PEM',
@@ -185,7 +186,7 @@ const route = group({
     'Cookies that the upstream may set in the browser; never the gateway’s own.',
   ),
   bodyBytesMax: optional(
-    size,
+    bodySize,
     'Largest request body; a larger one gets 413.',
     '`limits.bodyBytes`',
   ),
@@ -524,7 +525,17 @@ export const settingsSchema = group({
     ),
   }).prefault({}),
   limits: group({
-    bodyBytes: defaulted(size, '10MiB', 'Largest request body; a larger one gets 413.'),
+    urlBytes: defaulted(
+      size('256B', '64KiB'),
+      '8KiB',
+      'Longest path and query of a request; a longer one gets 414.',
+    ),
+    headerBytes: defaulted(
+      size('4KiB', '256KiB'),
+      '32KiB',
+      'Largest sum of a request’s header lines, cookies included; a larger one gets 431.',
+    ),
+    bodyBytes: defaulted(bodySize, '10MiB', 'Largest request body; a larger one gets 413.'),
   }).prefault({}),
   drain: group({
     delay: defaulted(

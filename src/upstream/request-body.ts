@@ -74,6 +74,8 @@ class StreamedBody implements RequestBody {
       throw new Error('a body that is not replayable can be opened once')
     }
     this.#stream?.destroy()
+    // Nothing is read of the client before the upstream takes it: whoever waits for 100 (RFC 9110 §10.1.1) is not
+    // asked for a body in vain, and no body lies here while its call waits for a connection.
     // The upstream client destroys what it is given when its connection breaks. Given the request itself,
     // it would take the client's connection down with it.
     const stream = new Readable({ read: () => this.#resume(stream) })
@@ -82,7 +84,6 @@ class StreamedBody implements RequestBody {
     this.#stream = stream
     for (const chunk of this.#kept ?? []) stream.push(chunk)
     if (this.#hasEnded) stream.push(null)
-    else this.#listen()
     return stream
   }
 
@@ -148,6 +149,8 @@ class StreamedBody implements RequestBody {
   }
 
   #resume(stream: Readable): void {
-    if (stream === this.#stream && this.#req.isPaused()) this.#req.resume()
+    if (stream !== this.#stream) return
+    this.#listen()
+    if (this.#req.isPaused()) this.#req.resume()
   }
 }

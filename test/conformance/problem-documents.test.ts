@@ -289,6 +289,9 @@ it('RFC 9457 §3.1 every public code is reached by a test of the whole gateway',
     'session_expired', // session-lifetimes.test.ts
     'sign_in_refused', // test/flow/proxy.test.ts
     'rate_limited', // test/hostile/forged-seals.test.ts
+    'upstream_busy', // test/flow/upstream-limits.test.ts
+    'url_too_long', // test/hostile/oversized-requests.test.ts
+    'headers_too_large', // the same
     'store_unavailable', // test/hostile/outages.test.ts
     'navigation_required', // above
     'internal', // nothing that a client can do leads there

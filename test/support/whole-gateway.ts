@@ -106,6 +106,7 @@ export const startWholeGateway = async (
   const listening = await startListener({
     listener: gateway.listener,
     upgrade: gateway.upgrade,
+    limits: gateway.limits,
     address: { host: '127.0.0.1', port },
     onError: gateway.onError,
     ...(identity === undefined ? {} : { tls: { identity, minVersion } }),

@@ -20,6 +20,7 @@ import type { Entrance, TransportGuard } from '../../guard/transport.ts'
 import type { HandshakeRequest, RouteHandshake } from '../../handshake.ts'
 import { loginUrl, returnToFromReferer } from '../../login/return-to.ts'
 import type { RouteProxy } from '../../proxy.ts'
+import { checkHeadSize, type HeadLimits } from '../../routing/head-limits.ts'
 import { type ParsedTarget, parseTarget, type Target } from '../../routing/path.ts'
 import { matchRoute, type Route, type RouteTable } from '../../routing/route-table.ts'
 import type { Clock, Seconds } from '../../time.ts'
@@ -66,6 +67,7 @@ export interface AppDependencies
     /** On a loopback public URL developers get told what they would have to guess. */
     readonly loopback: boolean
     readonly absolute: Seconds
+    readonly head: HeadLimits
   }
 }
 
@@ -256,6 +258,7 @@ export const createApp = (dependencies: AppDependencies): App => {
     )
     const run = async () => {
       try {
+        checkHeadSize(req, settings.head)
         const target = checked(parsed)
         const destination: Destination =
           guardTransport(exchange, req, entrance) === 'redirect'
@@ -280,6 +283,7 @@ export const createApp = (dependencies: AppDependencies): App => {
     const method = req.method ?? 'GET'
     const run = async () => {
       try {
+        checkHeadSize(req, settings.head)
         const target = checked(parseTarget(req.url ?? '', { encodedSlash: true }))
         const exchange: UpgradeExchange = {
           req,

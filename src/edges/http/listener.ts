@@ -57,6 +57,8 @@ export interface ListenerLimits {
   readonly headBytesMax: number
   /** Far below the 2000 beyond which Node drops lines without a word. */
   readonly headerLinesMax: number
+  /** How long a client that has its answer may go on sending the body that belongs to it. */
+  readonly unreadBodyMs: number
 }
 
 export const LISTENER_LIMITS: ListenerLimits = {
@@ -64,6 +66,7 @@ export const LISTENER_LIMITS: ListenerLimits = {
   keepAliveMs: 72_000,
   headBytesMax: 32_768,
   headerLinesMax: 256,
+  unreadBodyMs: 30_000,
 }
 
 export interface DrainOptions {
@@ -149,6 +152,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   const begin = (req: IncomingMessage, res: ServerResponse, fault: number | undefined) => {
     inFlight.add(res)
     res.once('close', () => inFlight.delete(res))
+    res.once('finish', () => endUnread(req, limits.unreadBodyMs))
     if (isDraining) res.shouldKeepAlive = false
     if (fault === undefined) serve(req, res)
     else refuse(req, res, fault)
@@ -162,7 +166,12 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
 
   server.on('request', (req, res) => take(req, res, headFault(req, limits)))
 
-  // 100-continue never comes here: Node answers it itself. What else `Expect` names, nobody here can do.
+  server.on('checkContinue', (req, res) => {
+    continueWhenRead(req, res, () => !isDraining && !turns.isOver(req.socket))
+    take(req, res, headFault(req, limits))
+  })
+
+  // 100-continue never comes here. What else `Expect` names, nobody here can do.
   server.on('checkExpectation', (req, res) => take(req, res, headFault(req, limits) ?? 417))
 
   server.on('upgrade', (req, socket, head) => {
@@ -204,7 +213,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     // Behind the first bytes of an answer, a second status line would be read as part of it.
     const isAnothersTurn = latest !== undefined && (latest.headersSent || latest.socket === null)
     if (saysNothing(error) || isAnothersTurn || turns.isOver(socket)) socket.destroy()
-    else cut(socket, PARSE_FAULTS[error.code ?? ''] ?? 400)
+    else cut(socket, parseFault(error))
   })
 
   await listen(server, options.address)
@@ -321,6 +330,39 @@ const guarded = (listener: RequestListener, onError: (error: unknown) => void): 
   }
 }
 
+/**
+ * RFC 9110 §10.1.1: 100 goes out when somebody begins to read the body, and never to a request that is refused.
+ * What its client does then, send the body or not, nobody can know: its connection ends with the answer.
+ */
+const continueWhenRead = (
+  req: IncomingMessage,
+  res: ServerResponse,
+  mayKeepAlive: () => boolean,
+): void => {
+  const { shouldKeepAlive } = res
+  const read = req._read
+  res.shouldKeepAlive = false
+  req._read = (bytes) => {
+    // Node reads ahead of what arrives unasked; that is nobody's reading.
+    if (req.readableFlowing === true || req.listenerCount('readable') > 0) {
+      req._read = read
+      if (!res.headersSent && !res.destroyed) {
+        res.shouldKeepAlive = shouldKeepAlive && mayKeepAlive()
+        res.writeContinue()
+      }
+    }
+    read.call(req, bytes)
+  }
+}
+
+/** A body that nobody wants any more must end soon: Node drops what comes, for as long as something comes. */
+const endUnread = (req: IncomingMessage, limitMs: number): void => {
+  if (req.complete) return
+  const timer = setTimeout(() => req.socket.destroy(), limitMs)
+  req.socket.once('close', () => clearTimeout(timer))
+  req.once('end', () => clearTimeout(timer))
+}
+
 /** Without user information, percent signs or commas: what a browser can send, and nothing that two parsers split. */
 const HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/
 
@@ -371,6 +413,17 @@ const PARSE_FAULTS: Readonly<Record<string, number>> = {
   HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
   ERR_HTTP_REQUEST_TIMEOUT: 408,
 }
+
+const parseFault = (error: NodeJS.ErrnoException & { rawPacket?: Buffer }): number =>
+  error.code === 'HPE_HEADER_OVERFLOW' && isOneRequestLine(error.rawPacket)
+    ? 414
+    : (PARSE_FAULTS[error.code ?? ''] ?? 400)
+
+/** The parser does not say what was too large; a request's beginning that came without any line end does. */
+const isOneRequestLine = (packet: Buffer | undefined): boolean =>
+  packet !== undefined &&
+  !packet.includes('\n') &&
+  /^[A-Z]+ \//.test(packet.toString('latin1', 0, 32))
 
 /** A problem document (RFC 9457 §4.2.1): its type is blank, for the status says it all, and nobody has read more. */
 const problemOf = (status: number): string =>

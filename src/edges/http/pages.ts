@@ -107,6 +107,7 @@ const FOR_PEOPLE: Partial<Readonly<Record<ErrorCode, string>>> = {
   store_unavailable:
     'The application is not available just now. Nothing is lost; try again in a moment.',
   upstream_unreachable: 'The application does not answer just now. Try again in a moment.',
+  upstream_busy: 'The application has too much to do just now. Try again in a moment.',
   upstream_timeout: 'The application takes too long to answer. Try again in a moment.',
   route_not_found: 'There is no page under this address.',
 }

@@ -543,3 +543,82 @@ describe('drain', () => {
     await within(2_000, 'both drained', Promise.all([first, second]))
   })
 })
+
+describe('RFC 9110 §10.1.1 Expect: 100-continue', () => {
+  const expecting = (length = 4) =>
+    `POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`
+
+  it('a request that is refused gets its answer, no 100, and the end of its connection', async () => {
+    const { port } = await start(async (_req, res) => {
+      await sleep(50)
+      res.writeHead(401).end('no')
+    })
+    const answer = await rawExchange(port, expecting())
+    expect(answer).toMatch(/^HTTP\/1\.1 401 /)
+    expect(answer).toMatch(/\r\nconnection: close\r\n/i)
+    expect(answer).not.toContain('100 Continue')
+  })
+
+  it('and neither does one that sends its body unasked', async () => {
+    const { port } = await start(async (_req, res) => {
+      await sleep(100)
+      res.writeHead(401).end('no')
+    })
+    const answer = await rawExchange(port, `${expecting()}body${get('/smuggled')}`)
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 401'])
+  })
+
+  it('100 comes when the body is read, and the connection can be used again', async () => {
+    const { port, served } = await start(async (req, res) => {
+      await sleep(50)
+      req.resume().on('end', () => res.end('read'))
+    })
+    const client = await rawClient(port, expecting())
+    await client.receives(/^HTTP\/1\.1 100 Continue\r\n\r\n$/)
+    client.socket.write(`body${get('/next', closing)}`)
+    await within(2_000, 'the end', client.closed)
+    expect(client.received().match(/HTTP\/1\.1 \d+/g)).toEqual([
+      'HTTP/1.1 100',
+      'HTTP/1.1 200',
+      'HTTP/1.1 200',
+    ])
+    expect(served).toEqual(['/x', '/next'])
+  })
+
+  it('a broken head gets its refusal alone', async () => {
+    const { port, served } = await start()
+    const answer = await rawExchange(port, expecting().replace('Host: a', 'Host: a b'))
+    expect(answer).toMatch(/^HTTP\/1\.1 400 /)
+    expect(answer).not.toContain('100 Continue')
+    expect(served).toEqual([])
+  })
+})
+
+describe('a body that nobody wants', () => {
+  const limits = { ...LISTENER_LIMITS, unreadBodyMs: 300 }
+
+  it('is dropped for a while, then its connection is cut, however busily it comes', async () => {
+    const { port } = await start((_req, res) => void res.writeHead(401).end('no'), { limits })
+    const client = await rawClient(
+      port,
+      `POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\n`,
+    )
+    await client.receives('HTTP/1.1 401')
+    const trickle = setInterval(() => client.socket.write('x'), 20)
+    await within(3_000, 'the cut', client.closed)
+    clearInterval(trickle)
+  })
+
+  it('that comes whole in time leaves its connection usable', async () => {
+    const { port, served } = await start((_req, res) => void res.writeHead(401).end('no'), {
+      limits,
+    })
+    const client = await rawClient(port, `POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n`)
+    await client.receives('HTTP/1.1 401')
+    client.socket.write('body')
+    await sleep(500)
+    client.socket.write(get('/next', closing))
+    await within(2_000, 'the end', client.closed)
+    expect(served).toEqual(['/x', '/next'])
+  })
+})

@@ -88,11 +88,23 @@ describe('an end that is none', () => {
   it('the body grows too large: the stream fails, also where nobody listens for that', async () => {
     const { body, write } = await received('PUT / HTTP/1.1')
     const stream = body.open()
+    stream?.read()
     write('x'.repeat(1_001))
     await waitFor('the failure', () => stream?.destroyed)
     expect(body.failure()).toMatchObject({ code: 'body_too_large' })
     expect(body.replayable()).toBe(false)
   })
+})
+
+it('nothing is read before the stream is, so that nobody is asked for what may not be wanted', async () => {
+  const { body, req, write } = await received('PUT / HTTP/1.1')
+  const stream = body.open()
+  write('one')
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  expect(req.readableFlowing).toBe(null)
+  expect(body.awaitsClient()).toBe(false)
+  const chunk = await within(2_000, 'a chunk', once(stream ?? expect.fail(), 'data'))
+  expect(String(chunk)).toBe('one')
 })
 
 describe('what nobody wants any more', () => {
@@ -110,7 +122,7 @@ describe('what nobody wants any more', () => {
   it('is read also where the request had been paused', async () => {
     const bytesMax = 1024 * 1024
     const { body, req, write, end } = await received('PUT / HTTP/1.1', { bytesMax })
-    body.open()
+    body.open()?.read()
     write('x'.repeat(256 * 1024))
     await waitFor('the pause', () => req.isPaused())
     body.discard()

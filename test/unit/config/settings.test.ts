@@ -708,6 +708,18 @@ const ROWS: readonly Row[] = [
     refused: ['0', '10001', '1.5'],
   },
   {
+    setting: 'limits.urlBytes',
+    read: ({ limits }) => limits.urlBytes,
+    accepted: [['2KiB', 2048]],
+    refused: ['255B', '65KiB'],
+  },
+  {
+    setting: 'limits.headerBytes',
+    read: ({ limits }) => limits.headerBytes,
+    accepted: [['64KiB', 65_536]],
+    refused: ['1KiB', '1MiB'],
+  },
+  {
     setting: 'limits.bodyBytes',
     read: ({ routes }) => routes[0]?.bodyBytesMax,
     accepted: [
