@@ -47,9 +47,10 @@ const HEARTBEAT_MS = 15_000
 const HEARTBEAT_TURN_MS = 1_000
 /** A page that does not read what it is sent gets no more of it. */
 const UNSENT_BYTES_MAX = 16 * 1024
-/** Pages come back spread over some seconds, when a replica goes. */
+/** Pages come back spread over some seconds; over more of them when all those of a replica come at once. */
 const RETRY_MIN_MS = 1_000
 const RETRY_SPREAD_MS = 2_000
+const RETRY_SPREAD_AT_END_MS = 4_000
 
 /** The event id with which the page of a superseded stream comes back, to whichever replica: it says it all. */
 const SUPERSEDED_ID = 'superseded'
@@ -72,6 +73,10 @@ export const createEventStreams = (dependencies: EventStreamDependencies): Event
   const bySession = new Map<SessionDigest, Set<Stream>>()
   let isBeating = false
   let isEnding = false
+
+  /** Read as soon as its line is, without an event behind it (HTML Standard §9.2.6). */
+  const retryLine = (spreadMs: number) =>
+    `retry: ${Math.round(RETRY_MIN_MS + random() * spreadMs)}\n`
 
   const liveSession = async (exchange: Exchange) => {
     const reading = await sessions.read(sessions.presented(exchange.header('cookie')))
@@ -113,7 +118,7 @@ export const createEventStreams = (dependencies: EventStreamDependencies): Event
     })
 
     const newsOf = createSessionNews(lifetimes, clock)
-    write(stream, `retry: ${Math.round(RETRY_MIN_MS + random() * RETRY_SPREAD_MS)}\n`)
+    write(stream, retryLine(RETRY_SPREAD_MS))
     for (const news of newsOf(session)) write(stream, asText(news))
     stream.stopWatching = watch.watch(session, {
       lives: (read) => {
@@ -169,7 +174,7 @@ export const createEventStreams = (dependencies: EventStreamDependencies): Event
 
     end: () => {
       isEnding = true
-      for (const stream of streams) finish(stream, '')
+      for (const stream of streams) finish(stream, retryLine(RETRY_SPREAD_AT_END_MS))
     },
   }
 }

@@ -176,12 +176,17 @@ describe('a page that does not read', () => {
 })
 
 describe('the end of a replica', () => {
-  it('ends its streams without a word, so that the page comes back', async () => {
+  it('ends its streams with nothing but when the page is to come back', async () => {
     const opened = [await open(), await open()]
     streams.end()
     for (const stream of opened) {
       await stream.ended()
       expect(stream.events.map(({ event }) => event)).toEqual(['session'])
+      const retries = [...stream.text().matchAll(/^retry: (\d+)$/gm)].map(([, ms]) => Number(ms))
+      expect(retries).toHaveLength(2)
+      expect(retries[1]).toBeGreaterThanOrEqual(1_000)
+      expect(retries[1]).toBeLessThanOrEqual(5_000)
+      expect(stream.text()).toMatch(/\n\nretry: \d+\n$/)
     }
     await waitFor('all are gone', () => openCount === 0)
   })
