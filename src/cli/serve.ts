@@ -134,6 +134,9 @@ const listenOn = async (
   }
 }
 
+/** Of the deadline, kept for what comes after the connections: refreshes, revocations, results not written yet. */
+const REST_MS = 2_000
+
 /**
  * Readiness fails first; then no new connections, and requests end; then refreshes and what they must still write.
  * Operations answer to the last. All of it within one deadline, counted from the signal.
@@ -146,7 +149,8 @@ const drain = async (
   const endsAt = systemClock.monotonicMs() + limits.deadline
   const left = () => milliseconds(Math.max(0, endsAt - systemClock.monotonicMs()))
   gateway.drain()
-  const drained = { delayMs: limits.delay, deadlineMs: limits.deadline }
+  const rest = Math.min(REST_MS, limits.deadline / 5)
+  const drained = { delayMs: limits.delay, deadlineMs: limits.deadline - rest }
   await Promise.all([
     open.drain({ ...drained, onClosed: gateway.endStreams }),
     plain?.drain(drained),

@@ -546,7 +546,7 @@ export const settingsSchema = group({
     deadline: defaulted(
       durationSeconds('1s', '10m'),
       '25s',
-      'After this time from SIGTERM connections are cut; keep it below the grace period of the platform.',
+      'After this time from SIGTERM the process has ended, whatever still hung (connections are cut up to 2 s before); keep it below the grace period of the platform.',
     ),
   }).prefault({}),
   logging: group({

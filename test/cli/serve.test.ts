@@ -21,8 +21,10 @@ const serve = async (env: Variables = {}) => {
     COATCHECK_DRAIN_DELAY: '300ms',
     ...env,
   })
-  await waitFor('the line that says so', async () =>
-    child.stdout.some((line) => LISTENS.test(line)),
+  await waitFor(
+    'the line that says so',
+    async () => child.stdout.some((line) => LISTENS.test(line)),
+    { timeoutMs: 15_000 },
   )
   const status = (url: string): Promise<number | undefined> =>
     fetch(url).then(
@@ -33,6 +35,7 @@ const serve = async (env: Variables = {}) => {
     child,
     ready: () => status(`http://127.0.0.1:${operationsPort}/readyz`),
     page: () => status(`http://127.0.0.1:${port}/`),
+    call: (path: string) => fetch(`http://127.0.0.1:${port}${path}`),
   }
 }
 
@@ -49,6 +52,34 @@ test('starts with provider and Redis down, says so in one line, and ends with 0 
   expect(await child.exited).toEqual({ code: 0, signal: null })
   expect(child.stdout.filter((line) => LISTENS.test(line))).toHaveLength(1)
   expect(child.stderr).toEqual([])
+})
+
+test('a call that hangs is cut in time for the rest: the process has ended when the deadline is over', async () => {
+  const api = createServer()
+  const called = new Promise<void>((resolve) => api.on('connection', () => resolve()))
+  const port = await freePort()
+  await new Promise<void>((resolve) => api.listen(port, '127.0.0.1', resolve))
+  onTestFinished(() => void api.close())
+  const { child, call } = await serve({
+    COATCHECK_CONFIG: join(
+      emptyDirectory({
+        'routes.yaml': JSON.stringify({
+          routes: [{ path: '/hang', upstream: `http://127.0.0.1:${port}`, accept: ['anonymous'] }],
+        }),
+      }),
+      'routes.yaml',
+    ),
+    COATCHECK_UPSTREAM: undefined,
+    COATCHECK_DRAIN_DELAY: '0s',
+    COATCHECK_DRAIN_DEADLINE: '5s',
+  })
+  const answer = call('/hang').catch(() => 'cut')
+  await called
+  const signalledAt = performance.now()
+  child.signal('SIGTERM')
+  expect(await child.exited).toEqual({ code: 0, signal: null })
+  expect(performance.now() - signalledAt).toBeLessThan(5_000)
+  expect(await answer).toBe('cut')
 })
 
 test('ends with 0 after SIGINT, without the delay that load balancers need', async () => {
