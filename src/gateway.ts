@@ -15,7 +15,7 @@ import { createApp, type Door, type SpaServer } from './edges/http/app.ts'
 import { LISTENER_LIMITS, type ListenerLimits } from './edges/http/listener.ts'
 import { createOperations } from './edges/http/operations.ts'
 import { createSpaFiles } from './edges/http/spa-files.ts'
-import { createSpaUpstream } from './edges/http/spa-upstream.ts'
+import { createSpaUpstream, type SpaUpstreamOptions } from './edges/http/spa-upstream.ts'
 import { createMemoryStores } from './edges/memory/stores.ts'
 import { createOpenIdProvider } from './edges/openid-client/provider.ts'
 import { storeNamespace } from './edges/redis/keys.ts'
@@ -23,7 +23,8 @@ import { createRedisStores } from './edges/redis/stores.ts'
 import { createLogger, type Logger } from './edges/telemetry/logger.ts'
 import { createMetrics } from './edges/telemetry/metrics.ts'
 import { createUpstreamDispatch } from './edges/upstream/dispatcher.ts'
-import { shakeHands } from './edges/upstream/upgrade.ts'
+import { createUpstreamTls } from './edges/upstream/tls.ts'
+import { createShakeHands } from './edges/upstream/upgrade.ts'
 import type { Emit } from './events.ts'
 import { createAdmission, createSignInAdmission } from './guard/admission.ts'
 import { createSessionReader } from './guard/by-session.ts'
@@ -62,9 +63,8 @@ import { createTicketSealer, sessionLabel } from './session/ticket.ts'
 import { createTicketRenewal } from './session/ticket-renewal.ts'
 import { createVault } from './session/vault.ts'
 import { type Clock, milliseconds, systemClock } from './time.ts'
-import type { UpstreamDispatch } from './upstream/forward.ts'
-import { createOpenSockets, type OpenSockets } from './upstream/open-sockets.ts'
-import { type RequestHeaderSettings, requestHeaderPolicy } from './upstream/request-headers.ts'
+import { createOpenSockets } from './upstream/open-sockets.ts'
+import { requestHeaderPolicy } from './upstream/request-headers.ts'
 import { responseHeaderPolicy } from './upstream/response-headers.ts'
 
 export interface Gateway {
@@ -291,7 +291,14 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
 
   const admission = createAdmission(clock)
   const guard = createSameOriginGuard({ publicOrigin: publicUrl, mode: config.csrf })
-  const dispatch = createUpstreamDispatch({ limits: config.upstreamLimits })
+  const upstreamTls = createUpstreamTls(config.upstreamTls, () =>
+    notice(
+      'upstream_tls_unusable',
+      'the files of upstreamTls do not fit together; connections to upstreams go on with those of before',
+    ),
+  )
+  const dispatch = createUpstreamDispatch({ limits: config.upstreamLimits, tls: upstreamTls })
+  const shakeHands = createShakeHands(upstreamTls)
   const routes = compileRoutes(config.routes)
   const headerSettings = { publicUrl, ownCookiePrefix: COOKIE_NAME_PREFIX, instanceId }
   const way = {
@@ -342,7 +349,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     proxy,
     handshake,
     sockets,
-    spa: spaFrom(config, headerSettings, dispatch, sockets),
+    spa: spaFrom(config, { headerSettings, dispatch, shakeHands, sockets }),
     transport: createTransportGuard({
       publicUrl,
       loopback,
@@ -491,13 +498,11 @@ const perRoute = <T>(routes: readonly Route[], make: (route: Route) => T) => {
 
 const spaFrom = (
   config: Config,
-  headerSettings: RequestHeaderSettings,
-  dispatch: UpstreamDispatch,
-  sockets: OpenSockets,
+  towards: Pick<SpaUpstreamOptions, 'headerSettings' | 'dispatch' | 'shakeHands' | 'sockets'>,
 ): SpaServer | undefined => {
   const { spa, publicUrl } = config
   if (spa === undefined) return undefined
   return spa.kind === 'directory'
     ? createSpaFiles({ directory: spa.directory, csp: spa.csp, publicUrl })
-    : createSpaUpstream({ origin: spa.origin, headerSettings, dispatch, shakeHands, sockets })
+    : createSpaUpstream({ origin: spa.origin, ...towards })
 }

@@ -40,7 +40,16 @@ export type SpaSettings =
 
 type Complete<T> = { readonly [K in keyof T]-?: T[K] }
 
-type Derived = 'clientSecret' | 'secret' | 'tls' | 'redis' | 'admin' | 'spa' | 'session' | 'routes'
+type Derived =
+  | 'clientSecret'
+  | 'secret'
+  | 'tls'
+  | 'redis'
+  | 'upstreamTls'
+  | 'admin'
+  | 'spa'
+  | 'session'
+  | 'routes'
 
 export interface Config extends Complete<Omit<Settings, Derived>> {
   readonly clientSecret: Watched<string>
@@ -52,8 +61,9 @@ export interface Config extends Complete<Omit<Settings, Derived>> {
   }
   readonly redis: Complete<Omit<Settings['redis'], 'url' | 'tls'>> & {
     readonly url: Watched<RedisAddress> | undefined
-    readonly tls: WatchedPems & { readonly serverName: string | undefined }
+    readonly tls: PeerTls
   }
+  readonly upstreamTls: PeerTls
   readonly admin: { readonly token: Watched<readonly string[]> | undefined }
   readonly spa: SpaSettings | undefined
   readonly session: Complete<Omit<Settings['session'], 'idle'>> & { readonly idle: Seconds }
@@ -67,6 +77,7 @@ export interface WatchedSettings {
   readonly tlsIdentity: Watched<ServerIdentity> | undefined
   readonly redisUrl: Watched<RedisAddress> | undefined
   readonly redisTls: WatchedPems
+  readonly upstreamTls: WatchedPems
   readonly adminToken: Watched<readonly string[]> | undefined
 }
 
@@ -76,6 +87,9 @@ export interface WatchedPems {
   readonly cert: Watched<string> | undefined
   readonly key: Watched<string> | undefined
 }
+
+/** Towards a server: whom to believe, as whom to come, and what name it must have. */
+export type PeerTls = WatchedPems & { readonly serverName: string | undefined }
 
 const IDLE_DEFAULT = seconds(1800)
 const NO_LIMIT = milliseconds(0)
@@ -106,6 +120,7 @@ export const configFrom = (
       url: watched.redisUrl,
       tls: { ...watched.redisTls, serverName: redis.tls.serverName },
     },
+    upstreamTls: { ...watched.upstreamTls, serverName: settings.upstreamTls.serverName },
     admin: { token: watched.adminToken },
     provider: { ...settings.provider, connectTo: settings.provider.connectTo },
     session: {

@@ -8,7 +8,7 @@ import { isReadable } from './files.ts'
 import { belongTogether, type PemKind, readPemFile } from './pem-files.ts'
 import { ConfigError, NOT_SET } from './problems.ts'
 import { type Reading, readSettings, writtenValue } from './reading.ts'
-import { type BrokenRule, brokenRules, warningsFor } from './rules.ts'
+import { type BrokenRule, brokenRules, type Readable, warningsFor } from './rules.ts'
 import type { Settings } from './schema.ts'
 import {
   followServerIdentity,
@@ -59,13 +59,15 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
   const reading = readSettings(file, variables)
   const baseOf: BaseOf = (path) => (variables.byPath.has(path) ? cwd : (file?.directory ?? cwd))
   const spa = locateSpa(reading, baseOf('spa.directory'))
-  const pems = readPems(reading, baseOf)
+  const redisPems = readPems('redis.tls', reading.settings.redis?.tls, baseOf)
+  const upstreamPems = readPems('upstreamTls', reading.settings.upstreamTls, baseOf)
   const tls = readTls(reading, baseOf)
   const broken = [
     ...brokenRules(reading.settings, reading.isSet),
     ...(profile === 'serve' && !reading.isSet('secret') ? RING_REQUIRED : []),
     ...spa.broken,
-    ...pems.broken,
+    ...redisPems.broken,
+    ...upstreamPems.broken,
     ...tls.broken,
   ]
   // Whatever is missing may well stand in the file that could not be read.
@@ -82,7 +84,8 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
 
   // What could not be read is undefined and a problem; there was none, so everything is there.
   const settings = reading.settings as Settings
-  const { watched, followedFiles } = follow(settings, variables.byPath, pems.files, tls.found)
+  const pems = { redis: redisPems.files, upstream: upstreamPems.files }
+  const { watched, followedFiles } = follow(settings, variables.byPath, pems, tls.found)
   return Object.freeze({
     config: configFrom(settings, watched, spa.directory),
     warnings: Object.freeze([...warningsFor(settings), ...spa.warnings, ...tls.warnings]),
@@ -136,19 +139,25 @@ interface LoadedPems {
   readonly broken: readonly BrokenRule[]
 }
 
+type PemSettings = Pick<Settings['upstreamTls'], keyof WatchedPems>
+
 const PEM_KINDS: Readonly<Record<keyof WatchedPems, PemKind>> = {
   ca: 'certificates',
   cert: 'certificates',
   key: 'key',
 }
 
-const readPems = (reading: Reading, baseOf: BaseOf): LoadedPems => {
+const readPems = (
+  group: string,
+  settings: Readable<PemSettings> | undefined,
+  baseOf: BaseOf,
+): LoadedPems => {
   const files: Partial<Record<keyof WatchedPems, LoadedPem>> = {}
   const broken: BrokenRule[] = []
   for (const name of ['ca', 'cert', 'key'] as const) {
-    const written = reading.settings.redis?.tls?.[name]
+    const written = settings?.[name]
     if (written === undefined) continue
-    const path = `redis.tls.${name}`
+    const path = `${group}.${name}`
     const file = resolve(baseOf(path), written)
     const read = readPemFile(file, PEM_KINDS[name])
     if (read.kind === 'pem') files[name] = { path, file, kind: PEM_KINDS[name], text: read.text }
@@ -156,7 +165,7 @@ const readPems = (reading: Reading, baseOf: BaseOf): LoadedPems => {
   }
   const { cert, key } = files
   if (cert !== undefined && key !== undefined && !belongTogether(cert.text, key.text))
-    broken.push({ setting: 'redis.tls.key', rule: 'must be the key of redis.tls.cert' })
+    broken.push({ setting: `${group}.key`, rule: `must be the key of ${group}.cert` })
   return { files, broken }
 }
 
@@ -185,7 +194,7 @@ const readTls = ({ settings }: Reading, baseOf: BaseOf): LoadedTls => {
 const follow = (
   settings: Settings,
   variables: ReadonlyMap<string, WrittenVariable>,
-  pems: LoadedPems['files'],
+  pems: Readonly<Record<'redis' | 'upstream', LoadedPems['files']>>,
   tls: LoadedTls['found'],
 ): { readonly watched: WatchedSettings; readonly followedFiles: readonly FollowedFile[] } => {
   const followedFiles: FollowedFile[] = []
@@ -217,12 +226,19 @@ const follow = (
     return made.watched
   }
 
+  const watchPems = ({ ca, cert, key }: LoadedPems['files']): WatchedPems => ({
+    ca: watchPem(ca),
+    cert: watchPem(cert),
+    key: watchPem(key),
+  })
+
   const watched: WatchedSettings = {
     clientSecret: watch('clientSecret', settings.clientSecret),
     secret: settings.secret === undefined ? undefined : watch('secret', settings.secret),
     tlsIdentity: watchIdentity(),
     redisUrl: settings.redis.url === undefined ? undefined : watch('redis.url', settings.redis.url),
-    redisTls: { ca: watchPem(pems.ca), cert: watchPem(pems.cert), key: watchPem(pems.key) },
+    redisTls: watchPems(pems.redis),
+    upstreamTls: watchPems(pems.upstream),
     adminToken:
       settings.admin.token === undefined ? undefined : watch('admin.token', settings.admin.token),
   }

@@ -84,7 +84,23 @@ const RULES: readonly Rule[] = [
     return broken(first, 'needs a redis.url that begins with rediss')
   },
 
-  (_, isSet) => ['tls', 'redis.tls'].flatMap((group) => halfAnIdentity(group, isSet)),
+  (_, isSet) =>
+    ['tls', 'redis.tls', 'upstreamTls'].flatMap((group) => halfAnIdentity(group, isSet)),
+
+  (settings, isSet) => {
+    const given = UPSTREAM_TLS_SETTINGS.filter(isSet)
+    const [first] = given
+    if (first === undefined) return []
+    const hosts = new Set(
+      upstreamsOf(settings)
+        .filter(isHttps)
+        .map(({ host }) => host),
+    )
+    if (hosts.size === 0) return broken(first, 'needs an upstream that begins with https')
+    return hosts.size > 1 && given.includes('upstreamTls.serverName')
+      ? broken('upstreamTls.serverName', 'must not be set where https upstreams are several')
+      : []
+  },
 
   ({ admin, secret, clientSecret }) =>
     admin?.token?.some(
@@ -146,7 +162,10 @@ const RULES: readonly Rule[] = [
   },
 ]
 
-const TLS_SETTINGS = ['ca', 'cert', 'key', 'serverName'].map((name) => `redis.tls.${name}`)
+const peerTlsSettings = (group: string) =>
+  ['ca', 'cert', 'key', 'serverName'].map((name) => `${group}.${name}`)
+const TLS_SETTINGS = peerTlsSettings('redis.tls')
+const UPSTREAM_TLS_SETTINGS = peerTlsSettings('upstreamTls')
 
 const halfAnIdentity = (group: string, isSet: IsSet): readonly BrokenRule[] => {
   const [cert, key] = [`${group}.cert`, `${group}.key`]
@@ -154,6 +173,13 @@ const halfAnIdentity = (group: string, isSet: IsSet): readonly BrokenRule[] => {
     ? []
     : broken(isSet(cert) ? key : cert, 'must be set too: a certificate and its key go together')
 }
+
+const upstreamsOf = ({ upstream, spa, routes = [] }: Readable<Settings>): readonly URL[] =>
+  [upstream, spa?.upstream, ...routes.map((route) => route.upstream)]
+    .filter((written) => written !== undefined)
+    .map((written) => new URL(written))
+
+const isHttps = ({ protocol }: URL): boolean => protocol === 'https:'
 
 const routeRules = (
   route: Readable<RouteAsWritten>,

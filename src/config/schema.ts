@@ -121,6 +121,13 @@ const pemFile = matching(
   /^(?!.*-----BEGIN)[^\0\r\n]{1,4096}$/,
 )
 
+const hostName = (example: string) =>
+  matching(
+    'host name',
+    `must be a host name, such as ${example}`,
+    /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$/,
+  )
+
 export const ROUTES_MAX = 500
 
 const route = group({
@@ -259,11 +266,7 @@ export const settingsSchema = group({
       cert: optional(pemFile, 'File with the certificate that the gateway shows to Redis.'),
       key: optional(pemFile, 'File with the private key of `redis.tls.cert`.'),
       serverName: optional(
-        matching(
-          'host name',
-          'must be a host name, such as redis.example.com',
-          /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$/,
-        ),
+        hostName('redis.example.com'),
         'Name that the certificate must have, where it is not the host that is connected to.',
       ),
     }).prefault({}),
@@ -488,6 +491,18 @@ export const settingsSchema = group({
       totalTimeout,
       '0s',
       'Time for the whole of it, from the sending to the end of the answer; `0s` means no limit.',
+    ),
+  }).prefault({}),
+  upstreamTls: group({
+    ca: optional(
+      pemFile,
+      'File with the certificate authorities that sign the certificates of https upstreams, instead of those of the system; followed while running, like the two below.',
+    ),
+    cert: optional(pemFile, 'File with the certificate that the gateway shows to upstreams.'),
+    key: optional(pemFile, 'File with the private key of `upstreamTls.cert`.'),
+    serverName: optional(
+      hostName('api.example.com'),
+      'Name that the upstream’s certificate must have, where it is not the host that is connected to; for a single https upstream.',
     ),
   }).prefault({}),
   upstreamLimits: group({

@@ -3,12 +3,12 @@
 import type { CachePolicy, Route } from '../routing/route-table.ts'
 import { isHopByHop, nominatedBy, rememberVerdicts, withoutNominated } from './header-names.ts'
 import {
-  type PublicPlaces,
+  type PublicReferences,
   publicLinks,
-  publicPlace,
-  publicPlaces,
+  publicReference,
+  publicReferences,
   publicRefresh,
-} from './public-places.ts'
+} from './public-references.ts'
 
 /** What a route fixes for all its answers, worked out once. */
 export interface ResponseHeaderPolicy {
@@ -18,7 +18,7 @@ export interface ResponseHeaderPolicy {
   readonly setCookies: ReadonlySet<string>
   /** Lower case; see RequestHeaderPolicy. */
   readonly ownCookiePrefix: string
-  readonly places: PublicPlaces
+  readonly references: PublicReferences
 }
 
 export interface ResponseHeaderContext {
@@ -40,7 +40,7 @@ export const responseHeaderPolicy = (
   perUser: route.credential === 'user',
   setCookies: new Set(route.setCookies),
   ownCookiePrefix: settings.ownCookiePrefix.toLowerCase(),
-  places: publicPlaces(route, settings.routes, settings.publicUrl),
+  references: publicReferences(route, settings.routes, settings.publicUrl),
 })
 
 /** Far more than any answer has; a client would have to read all of them. */
@@ -94,13 +94,13 @@ export const downstreamResponseHeaders = (
         else noTransform ||= /(?:^|[,\s])no-transform(?:[,\s]|$)/i.test(value)
         break
       case 'location':
-        kept.push(name, publicPlace(value, policy.places))
+        kept.push(name, publicReference(value, policy.references))
         break
       case 'refresh':
-        kept.push(name, publicRefresh(value, policy.places))
+        kept.push(name, publicRefresh(value, policy.references))
         break
       case 'link':
-        kept.push(name, publicLinks(value, policy.places))
+        kept.push(name, publicLinks(value, policy.references))
         break
       case 'challenge':
         if (isTokenChallenge(value)) {

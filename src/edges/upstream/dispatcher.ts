@@ -1,6 +1,6 @@
 /** Upstream connections: one undici pool per origin behind the UpstreamDispatch port. */
 
-import { isIP } from 'node:net'
+import type { SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
 import { buildConnector, Client, errors, Pool } from 'undici'
 import { systemClock } from '../../time.ts'
@@ -12,10 +12,12 @@ import type {
   UpstreamRequest,
 } from '../../upstream/forward.ts'
 import { type Caller, createPlaces, type PlaceLimits, type Places } from '../../upstream/places.ts'
+import { createUpstreamTls, tlsFault, type UpstreamTls } from './tls.ts'
 
 export interface UpstreamDispatchOptions {
   /** Of each origin, so that one that hangs takes nothing from another. */
   readonly limits?: PlaceLimits
+  readonly tls?: UpstreamTls
 }
 
 /** More than any one upstream serves well; the bound keeps a hanging one from taking every file descriptor. */
@@ -33,13 +35,13 @@ export type ClosableDispatch = UpstreamDispatch & {
 }
 
 export const createUpstreamDispatch = (options: UpstreamDispatchOptions = {}): ClosableDispatch => {
-  const limits = options.limits ?? PLACE_LIMITS
+  const { limits = PLACE_LIMITS, tls = createUpstreamTls() } = options
   const upstreams = new Map<string, Upstream>()
 
   const dispatch: UpstreamDispatch = (request, observer) => {
     let upstream = upstreams.get(request.origin)
     if (upstream === undefined) {
-      upstream = createUpstream(request.origin, limits)
+      upstream = createUpstream(request.origin, limits, tls)
       upstreams.set(request.origin, upstream)
     }
     const call = new Call(upstream, observer, request)
@@ -65,12 +67,12 @@ interface Upstream {
   readonly places: Places
 }
 
-const createUpstream = (origin: string, limits: PlaceLimits): Upstream => {
-  const { hostname } = new URL(origin)
-  const address = hostname.replace(/^\[(.*)\]$/, '$1')
+const createUpstream = (origin: string, limits: PlaceLimits, tls: UpstreamTls): Upstream => {
+  const { protocol, hostname } = new URL(origin)
+  const host = hostname.replace(/^\[(.*)\]$/, '$1')
   // undici would take the TLS name from the Host header, which a route with preserveHost sets to the public host.
-  const connect = buildConnector({ allowH2: false, timeout: CONNECT_ABANDONED_MS })
-  const servername = isIP(address) === 0 ? hostname : ''
+  const servername = tls.serverName(host)
+  const connect = protocol === 'https:' ? connectByTls(tls) : connectorWith(undefined)
   const options: Client.Options = {
     // HTTP/2 is undici's default and gives raw headers in another form, as an object.
     allowH2: false,
@@ -86,8 +88,29 @@ const createUpstream = (origin: string, limits: PlaceLimits): Upstream => {
     pool: new Pool(origin, { ...options, connections: limits.connections }),
     connectOnce: () => new Client(origin, options),
     singles: new Set(),
-    servername: address,
+    servername,
     places: createPlaces(limits),
+  }
+}
+
+const connectorWith = (secureContext: SecureContext | undefined) =>
+  buildConnector({
+    allowH2: false,
+    timeout: CONNECT_ABANDONED_MS,
+    ...(secureContext === undefined ? {} : { secureContext }),
+  })
+
+/** Made anew with each context: the connector remembers sessions, and a resumed one is not verified again. */
+const connectByTls = (tls: UpstreamTls): buildConnector.connector => {
+  let context = tls.context()
+  let connect = connectorWith(context)
+  return (target, callback) => {
+    const now = tls.context()
+    if (now !== context) {
+      context = now
+      connect = connectorWith(context)
+    }
+    connect(target, callback)
   }
 }
 
@@ -275,7 +298,8 @@ const faultOf = (error: Error, isStarted: boolean, isAnswered: boolean): Upstrea
   if (UNSENDABLE.has(code)) return { kind: 'unsendable', cause: error }
   const reason = REASONS[code]
   if (reason !== undefined) return refused(reason, error)
-  if (/^(?:ERR_TLS|ERR_SSL|CERT|.*_CERT|UNABLE_TO)/.test(code)) return refused('tls', error)
+  const ofTls = tlsFault(code)
+  if (ofTls !== undefined) return refused(ofTls, error)
   if (error instanceof errors.HTTPParserError) return refused('response_malformed', error)
   if (!isStarted) return refused('connection_failed', error)
   return refused('connection_lost', error, !isAnswered)

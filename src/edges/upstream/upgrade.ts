@@ -3,11 +3,11 @@
 import { createHash } from 'node:crypto'
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
-import { isIP } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { GatewayError } from '../../errors.ts'
 import type { HandshakeAnswer, ShakeHands, UpstreamHandshake } from '../../upstream/web-socket.ts'
 import { splice } from './splice.ts'
+import { tlsFault, type UpstreamTls } from './tls.ts'
 
 /** How long a client that was told why may take to close. */
 const WIND_DOWN_MS = 2_000
@@ -16,63 +16,66 @@ const RESPONSE_HEADER_BYTES_MAX = 65_536
 /** Generated anew on either side: `Connection` and `Upgrade` are hop-by-hop (RFC 9110 §7.8). */
 const HANDSHAKE = ['connection', 'Upgrade', 'upgrade', 'websocket']
 
-export const shakeHands: ShakeHands = (handshake) => {
-  const { socket } = handshake
-  // An unheard 'error' ends the process; what follows from it is done on 'close'.
-  socket.on('error', () => undefined)
-  if (socket.destroyed) return Promise.resolve({ kind: 'client_left' })
-  return new Promise((resolve, reject) => {
-    const outgoing = send(handshake)
+export const createShakeHands =
+  (tls: UpstreamTls): ShakeHands =>
+  (handshake) => {
+    const { socket } = handshake
+    // An unheard 'error' ends the process; what follows from it is done on 'close'.
+    socket.on('error', () => undefined)
+    if (socket.destroyed) return Promise.resolve({ kind: 'client_left' })
+    return new Promise((resolve, reject) => {
+      const outgoing = send(handshake, tls)
 
-    const settle = (outcome: () => void) => {
-      clearTimeout(timer)
-      socket.off('close', onClientGone)
-      outcome()
-    }
-    const fail = (error: GatewayError) =>
-      settle(() => {
-        outgoing.destroy()
-        reject(error)
-      })
-    const onClientGone = () =>
-      settle(() => {
-        outgoing.destroy()
-        resolve({ kind: 'client_left' })
-      })
-    const limit = (durationMs: number, reason: string) =>
-      setTimeout(() => fail(new GatewayError('upstream_timeout', { reason })), durationMs)
-    let timer = limit(handshake.connectMs, 'connect')
-    socket.once('close', onClientGone)
-
-    outgoing.once('socket', (upstream) => {
-      upstream.once(isTls(handshake) ? 'secureConnect' : 'connect', () => {
+      const settle = (outcome: () => void) => {
         clearTimeout(timer)
-        timer = limit(handshake.answerMs, 'handshake')
+        socket.off('close', onClientGone)
+        outcome()
+      }
+      const fail = (error: GatewayError) =>
+        settle(() => {
+          outgoing.destroy()
+          reject(error)
+        })
+      const onClientGone = () =>
+        settle(() => {
+          outgoing.destroy()
+          resolve({ kind: 'client_left' })
+        })
+      const limit = (durationMs: number, reason: string) =>
+        setTimeout(() => fail(new GatewayError('upstream_timeout', { reason })), durationMs)
+      let timer = limit(handshake.connectMs, 'connect')
+      socket.once('close', onClientGone)
+
+      outgoing.once('socket', (upstream) => {
+        upstream.once(isTls(handshake) ? 'secureConnect' : 'connect', () => {
+          clearTimeout(timer)
+          timer = limit(handshake.answerMs, 'handshake')
+        })
       })
+      outgoing.on('error', (cause: NodeJS.ErrnoException) => {
+        const reason = tlsFault(cause.code ?? '') ?? 'handshake_failed'
+        fail(new GatewayError('upstream_unreachable', { reason, cause }))
+      })
+      outgoing.once('response', (response) => {
+        const reason = refusalFault(response)
+        if (reason === undefined) settle(() => resolve(refusedBy(response, handshake)))
+        else fail(new GatewayError('upstream_unreachable', { reason }))
+      })
+      outgoing.once('upgrade', (response, upstream, upstreamHead) => {
+        upstream.on('error', () => undefined)
+        const reason = agreementFault(response, handshake)
+        if (reason === undefined)
+          return settle(() => resolve(agreedBy(response, handshake, upstream, upstreamHead)))
+        upstream.destroy()
+        fail(new GatewayError('upstream_unreachable', { reason }))
+      })
+      outgoing.end()
     })
-    outgoing.on('error', (cause) =>
-      fail(new GatewayError('upstream_unreachable', { reason: 'handshake_failed', cause })),
-    )
-    outgoing.once('response', (response) => {
-      const reason = refusalFault(response)
-      if (reason === undefined) settle(() => resolve(refusedBy(response, handshake)))
-      else fail(new GatewayError('upstream_unreachable', { reason }))
-    })
-    outgoing.once('upgrade', (response, upstream, upstreamHead) => {
-      upstream.on('error', () => undefined)
-      const reason = agreementFault(response, handshake)
-      if (reason === undefined)
-        return settle(() => resolve(agreedBy(response, handshake, upstream, upstreamHead)))
-      upstream.destroy()
-      fail(new GatewayError('upstream_unreachable', { reason }))
-    })
-    outgoing.end()
-  })
-}
+  }
 
 const isTls = ({ origin }: UpstreamHandshake) => origin.startsWith('https:')
 
-const send = (handshake: UpstreamHandshake): ClientRequest => {
+const send = (handshake: UpstreamHandshake, tls: UpstreamTls): ClientRequest => {
   const { origin, path, headers } = handshake
   const { hostname, port } = new URL(origin)
   const host = hostname.replace(/^\[(.*)\]$/, '$1')
@@ -86,7 +89,7 @@ const send = (handshake: UpstreamHandshake): ClientRequest => {
     // A connection of its own, which the handshake takes over; and the TLS name is the configured host's,
     // whatever `Host` says.
     agent: false,
-    ...(isTls(handshake) ? { servername: isIP(host) === 0 ? host : '' } : {}),
+    ...(isTls(handshake) ? { servername: tls.serverName(host), secureContext: tls.context() } : {}),
     setHost: false,
     maxHeaderSize: RESPONSE_HEADER_BYTES_MAX,
   })

@@ -3,7 +3,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
 import { createSpaUpstream } from '../../../src/edges/http/spa-upstream.ts'
 import { createUpstreamDispatch } from '../../../src/edges/upstream/dispatcher.ts'
-import { shakeHands } from '../../../src/edges/upstream/upgrade.ts'
+import { createUpstreamTls } from '../../../src/edges/upstream/tls.ts'
+import { createShakeHands } from '../../../src/edges/upstream/upgrade.ts'
 import type { OpenSockets } from '../../../src/upstream/open-sockets.ts'
 import { freePort } from '../../support/free-port.ts'
 import {
@@ -43,7 +44,7 @@ const startRig = async (origin: string): Promise<SpaRig> => {
         instanceId: 'instance-1',
       },
       dispatch,
-      shakeHands,
+      shakeHands: createShakeHands(createUpstreamTls()),
       sockets: UNLIMITED,
     }),
   )

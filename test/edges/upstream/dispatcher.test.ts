@@ -317,7 +317,7 @@ describe('RFC 9110 §4.3.4 over TLS', () => {
   it('refuses a certificate that nobody vouches for', async () => {
     const { port } = await startTls('localhost')
     expect(await toldBy(requestTo(`https://localhost:${port}`))).toEqual([
-      expect.objectContaining({ kind: 'unreachable', reason: 'tls' }),
+      expect.objectContaining({ kind: 'unreachable', reason: 'tls_untrusted' }),
     ])
   })
 
@@ -325,7 +325,7 @@ describe('RFC 9110 §4.3.4 over TLS', () => {
     const { port, cert } = await startTls('other.example')
     trusting(cert)
     expect(await toldBy(requestTo(`https://localhost:${port}`))).toEqual([
-      expect.objectContaining({ kind: 'unreachable', reason: 'tls' }),
+      expect.objectContaining({ kind: 'unreachable', reason: 'tls_other_name' }),
     ])
   })
 
@@ -342,7 +342,7 @@ describe('RFC 9110 §4.3.4 over TLS', () => {
     trusting(cert)
     const request = requestTo(`https://localhost:${port}`, { headers: ['host', 'app.example.com'] })
     expect(await toldBy(request)).toEqual([
-      expect.objectContaining({ kind: 'unreachable', reason: 'tls' }),
+      expect.objectContaining({ kind: 'unreachable', reason: 'tls_other_name' }),
     ])
   })
 })

@@ -5,7 +5,8 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
-import { shakeHands } from '../../../src/edges/upstream/upgrade.ts'
+import { createUpstreamTls } from '../../../src/edges/upstream/tls.ts'
+import { createShakeHands } from '../../../src/edges/upstream/upgrade.ts'
 import { GatewayError } from '../../../src/errors.ts'
 import type { OpenSocket, UpstreamHandshake } from '../../../src/upstream/web-socket.ts'
 import { selfSigned } from '../../support/certificates.ts'
@@ -38,7 +39,7 @@ const withoutFraming = (rawHeaders: readonly string[]): string[] =>
   )
 
 const outcomeOf = async (handshake: UpstreamHandshake): Promise<Outcome> => {
-  const answer = await shakeHands(handshake)
+  const answer = await createShakeHands(createUpstreamTls())(handshake)
   if (answer.kind === 'client_left') return answer
   const headers = withoutFraming(answer.rawHeaders)
   if (answer.kind === 'refused') {
@@ -520,6 +521,6 @@ describe('TLS', () => {
     const splicer = await startSplicer(echo.origin.replace('http://127.0.0.1', 'https://localhost'))
     await rawClient(splicer.port, HANDSHAKE)
     const outcome = await waitFor('the outcome', () => splicer.outcomes[0])
-    expect(outcome).toMatchObject({ code: 'upstream_unreachable', reason: 'handshake_failed' })
+    expect(outcome).toMatchObject({ code: 'upstream_unreachable', reason: 'tls_untrusted' })
   })
 })

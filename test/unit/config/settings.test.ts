@@ -780,7 +780,7 @@ test('every setting with a variable has a row here, but for those whose rows nee
   const withVariable = SETTINGS.flatMap(({ path, variable }) =>
     variable === undefined ? [] : [path],
   )
-  const withFiles = /^(spa\.csp|(redis\.)?tls\..+)$/
+  const withFiles = /^(spa\.csp|upstreamTls\..+|(redis\.)?tls\..+)$/
   expect(withVariable.filter((path) => !withFiles.test(path)).sort()).toEqual(
     ROWS.map(({ setting }) => setting).sort(),
   )

@@ -10,7 +10,7 @@ interface Mount {
   readonly strippedPrefix: string
 }
 
-export interface PublicPlaces {
+export interface PublicReferences {
   readonly publicOrigin: string
   readonly own: Mount
   /** Of every route, `own` first: one API may well redirect to another by its internal name. */
@@ -19,11 +19,11 @@ export interface PublicPlaces {
 
 type Mounted = Pick<Route, 'upstreamOrigin' | 'upstreamBasePath' | 'stripPrefix' | 'path'>
 
-export const publicPlaces = (
+export const publicReferences = (
   route: Mounted,
   routes: readonly Mounted[],
   publicUrl: string,
-): PublicPlaces => {
+): PublicReferences => {
   const own = mountOf(route)
   return {
     publicOrigin: new URL(publicUrl).origin,
@@ -42,33 +42,33 @@ const mountOf = (route: Mounted): Mount => ({
  * A place on an upstream becomes the same place behind the public origin. Other hosts and paths relative to the
  * request are passed as they are.
  */
-export const publicPlace = (reference: string, places: PublicPlaces): string => {
+export const publicReference = (reference: string, references: PublicReferences): string => {
   const read = asBrowsersRead(reference)
-  if (/^\/(?![/\\])/.test(read)) return publicPath(reference, places.own)
+  if (/^\/(?![/\\])/.test(read)) return publicPath(reference, references.own)
   if (!/^(?:https?:|[/\\]{2})/i.test(read)) return reference
-  const url = URL.parse(read, places.own.upstream.href)
+  const url = URL.parse(read, references.own.upstream.href)
   if (url === null) return reference
   // The scheme is left out: an API that believes X-Forwarded-Proto writes https before its internal name.
-  const onHost = places.mounts.filter(
+  const onHost = references.mounts.filter(
     ({ upstream }) => upstream.hostname === url.hostname && upstream.port === url.port,
   )
   const mount = onHost.find(({ basePath }) => isBelow(url.pathname, basePath)) ?? onHost[0]
   if (mount === undefined) return reference
-  return places.publicOrigin + publicPath(url.pathname + url.search + url.hash, mount)
+  return references.publicOrigin + publicPath(url.pathname + url.search + url.hash, mount)
 }
 
 /** RFC 8288 §3: the target of each link; what stands in parameters is left alone. */
-export const publicLinks = (links: string, places: PublicPlaces): string =>
+export const publicLinks = (links: string, references: PublicReferences): string =>
   links.replace(
     /(^|,\s*)<([^<>]*)>/g,
-    (_, before: string, target: string) => `${before}<${publicPlace(target, places)}>`,
+    (_, before: string, target: string) => `${before}<${publicReference(target, references)}>`,
   )
 
 /** `5; url=/x` as in HTML's `<meta http-equiv="refresh">`; browsers take it without `url=` and quoted too. */
-export const publicRefresh = (refresh: string, places: PublicPlaces): string =>
+export const publicRefresh = (refresh: string, references: PublicReferences): string =>
   refresh.replace(
     /^([\s\d.]*[;,]\s*(?:url\s*=\s*)?["']?)([^"']+)/i,
-    (_, before: string, target: string) => before + publicPlace(target, places),
+    (_, before: string, target: string) => before + publicReference(target, references),
   )
 
 /** WHATWG URL §4.4: without spaces at its ends, and without tabs anywhere. */
