@@ -80,7 +80,7 @@ const certificate = (of: {
   )
   const signature = sign('sha256', toBeSigned, signer)
   const der = sequence(toBeSigned, ecdsaWithSha256, tlv(0x03, Buffer.of(0), signature))
-  const base64 = der.toString('base64').replace(/.{64}/g, '$&\n')
+  const base64 = der.toString('base64').replace(/.{64}(?=.)/g, '$&\n')
   return {
     cert: `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`,
     key: keys.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
