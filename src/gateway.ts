@@ -26,7 +26,12 @@ import { createUpstreamDispatch } from './edges/upstream/dispatcher.ts'
 import { createUpstreamTls } from './edges/upstream/tls.ts'
 import { createShakeHands } from './edges/upstream/upgrade.ts'
 import type { Emit } from './events.ts'
-import { createAdmission, createSignInAdmission } from './guard/admission.ts'
+import {
+  createAdmission,
+  createCallAdmission,
+  createConnectionAdmission,
+  createSignInAdmission,
+} from './guard/admission.ts'
 import { createSessionReader } from './guard/by-session.ts'
 import { createSameOriginGuard } from './guard/same-origin.ts'
 import { createTransportGuard } from './guard/transport.ts'
@@ -304,6 +309,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const way = {
     guard,
     admission,
+    admitCall: createCallAdmission(clock, config.limits.requestsPerClient),
     sessions,
     vault,
     renewal,
@@ -327,6 +333,18 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
 
   const clientAddressOf = createClientAddress(config.trustedProxies)
   const isTrustedProxy = createTrustedProxies(config.trustedProxies)
+  const connections = createConnectionAdmission(config.limits.connectionsPerClient, isTrustedProxy)
+  const admitConnection = (peerAddress: string) => {
+    const release = connections(peerAddress)
+    if (release === undefined)
+      emit({
+        type: 'request_refused',
+        requestId: randomUUID(),
+        code: 'rate_limited',
+        reason: 'too_many_connections',
+      })
+    return release
+  }
   const app = createApp({
     admission,
     pageAdmission: createAdmission(clock),
@@ -418,7 +436,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     upgrade: app.upgrade,
     plain: app.plain,
     operations,
-    limits: listenerLimits(config),
+    limits: { ...listenerLimits(config), admitConnection },
     onError: (error) => notice('server_fault', error instanceof Error ? error.name : 'unknown'),
     ready: async () => {
       // Discovery begins now, so that the first sign-in does not wait for it; nothing here waits for it.

@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream'
 import type { RefreshMachine } from './credential/refresh.ts'
 import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
 import { GatewayError } from './errors.ts'
-import type { Admission, ClientAddress } from './guard/admission.ts'
+import type { Admission, CallAdmission, ClientAddress } from './guard/admission.ts'
 import { type SessionReader, type SessionReading, sessionRefusal } from './guard/by-session.ts'
 import type { RequestFacts } from './guard/fetch-metadata.ts'
 import type { SameOriginGuard } from './guard/same-origin.ts'
@@ -41,6 +41,7 @@ export type RouteHandshake = (request: HandshakeRequest, route: Route) => Promis
 export interface HandshakeDependencies {
   readonly guard: SameOriginGuard
   readonly admission: Admission
+  readonly admitCall: CallAdmission
   readonly sessions: SessionReader
   readonly vault: Vault
   readonly renewal: TicketRenewal
@@ -55,7 +56,8 @@ export interface HandshakeDependencies {
 type LiveReading = SessionReading & { readonly kind: 'live' }
 
 export const createHandshake = (dependencies: HandshakeDependencies): RouteHandshake => {
-  const { guard, admission, sessions, vault, renewal, machine, rejections } = dependencies
+  const { guard, admission, admitCall, sessions, vault, renewal, machine, rejections } =
+    dependencies
 
   return async (request, route) => {
     const presented = presentedCredential(request, route)
@@ -63,6 +65,7 @@ export const createHandshake = (dependencies: HandshakeDependencies): RouteHands
     if (presented.kind !== 'absent' || request.header('origin') !== undefined)
       guard(request, 'websocket')
     admission.admit(request.client)
+    admitCall(request.client, request)
     const session = await withFreshToken(route, await authenticate(request, presented))
     if (session.kind !== 'live' && !route.accept.includes('anonymous'))
       throw sessionRefusal(session)

@@ -7,7 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { RefreshMachine } from './credential/refresh.ts'
 import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
 import { GatewayError } from './errors.ts'
-import type { Admission, ClientAddress } from './guard/admission.ts'
+import type { Admission, CallAdmission, ClientAddress } from './guard/admission.ts'
 import { type SessionReader, type SessionReading, sessionRefusal } from './guard/by-session.ts'
 import {
   isDocumentNavigation,
@@ -49,6 +49,7 @@ export type RouteProxy = (request: ProxiedRequest, route: Route) => Promise<Prox
 export interface ProxyDependencies {
   readonly guard: SameOriginGuard
   readonly admission: Admission
+  readonly admitCall: CallAdmission
   readonly sessions: SessionReader
   readonly vault: Vault
   readonly renewal: TicketRenewal
@@ -64,12 +65,14 @@ export interface ProxyDependencies {
 const REPLAY_BYTES_MAX = 64 * 1024
 
 export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
-  const { guard, admission, sessions, vault, renewal, machine, rejections, dispatch } = dependencies
+  const { guard, admission, admitCall, sessions, vault, renewal, machine, rejections, dispatch } =
+    dependencies
 
   return async (request, route) => {
     const presented = presentedCredential(request, route)
     if (presented.kind !== 'absent') guard(request, requestKind(request, route))
     admission.admit(request.client)
+    admitCall(request.client, request)
     const session = await withFreshToken(route, await authenticate(request, presented))
     if (session.kind !== 'live' && !route.accept.includes('anonymous'))
       return withoutSession(request, route, session)

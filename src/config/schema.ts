@@ -550,6 +550,16 @@ export const settingsSchema = group({
       '32KiB',
       'Largest sum of a request’s header lines, cookies included; a larger one gets 431.',
     ),
+    connectionsPerClient: optional(
+      wholeNumber(1, 65_535),
+      'Most connections that one address has open at a time, an IPv6 /64 counting as one; a further one gets 429 (under TLS: is closed) at once. Trusted proxies have no limit.',
+      'no limit',
+    ),
+    requestsPerClient: optional(
+      wholeNumber(1, 10_000_000),
+      'Most calls to APIs in a minute from one client address, as the trusted proxies tell it; a further one gets 429.',
+      'no limit',
+    ),
     bodyBytes: defaulted(bodySize, '10MiB', 'Largest request body; a larger one gets 413.'),
   }).prefault({}),
   drain: group({

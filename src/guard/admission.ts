@@ -1,12 +1,14 @@
 /**
  * Admission by client address. Of requests only failures count (seals that do not verify cost more CPU than a whole
  * good request), and only their count blocks; of sign-ins each start counts, because it may cost the provider a
- * call. Memory is bounded; a fixed window keeps one number per address.
+ * call. Where the operator sets limits, calls and open connections count too. Memory is bounded; a fixed window
+ * keeps one number per address.
  */
 
 import { LRUCache } from 'lru-cache'
 import { GatewayError } from '../errors.ts'
 import type { Clock } from '../time.ts'
+import { isFromOtherOrigin, type RequestFacts } from './fetch-metadata.ts'
 
 const WINDOW_MS = 60_000
 const ADDRESSES_MAX = 50_000
@@ -23,6 +25,9 @@ const FAILURES: Limit = { max: 200, maxShared: 5_000, reason: 'too_many_failures
 /** Ten a second: a whole office behind one address that comes to work at the same minute. */
 const SIGN_INS: Limit = { max: 600, maxShared: 5_000, reason: 'too_many_sign_ins' }
 
+/** As much higher as it is for failures. */
+const SHARED_FACTOR = 25
+
 export interface ClientAddress {
   readonly address: string
   /** The peer forwards for others but is not in the trusted list: its address stands for many users. */
@@ -34,6 +39,12 @@ export interface Admission {
   admit(client: ClientAddress): void
   countFailure(client: ClientAddress): void
 }
+
+/** Throws `rate_limited` for a call too many, or counts it. */
+export type CallAdmission = (client: ClientAddress, request: RequestFacts) => void
+
+/** Undefined for a connection too many; otherwise it counts until it is released. */
+export type ConnectionAdmission = (peerAddress: string) => (() => void) | undefined
 
 /** Throws `rate_limited` for a sign-in too many, or counts it. */
 export type SignInAdmission = (client: ClientAddress) => void
@@ -55,6 +66,45 @@ export const createSignInAdmission = (clock: Clock): SignInAdmission => {
   return (client) => {
     admit(client)
     count(client)
+  }
+}
+
+/**
+ * `perMinute` undefined: no limit. What pages of other origins make a browser send counts apart, so that no page can
+ * use up what its visitor has.
+ */
+export const createCallAdmission = (clock: Clock, perMinute: number | undefined): CallAdmission => {
+  if (perMinute === undefined) return () => undefined
+  const limit = { max: perMinute, maxShared: perMinute * SHARED_FACTOR, reason: 'too_many_calls' }
+  const own = createCounts(clock, limit)
+  const ofOtherPages = createCounts(clock, limit)
+  return (client, request) => {
+    const { admit, count } = isFromOtherOrigin(request) ? ofOtherPages : own
+    admit(client)
+    count(client)
+  }
+}
+
+/** `max` undefined: no limit. Trusted proxies have none: whose connections theirs are, they don't tell. */
+export const createConnectionAdmission = (
+  max: number | undefined,
+  isTrustedProxy: (address: string) => boolean,
+): ConnectionAdmission => {
+  const unlimited = () => undefined
+  if (max === undefined) return () => unlimited
+  // As large as the number of connections that are open.
+  const open = new Map<string, number>()
+  return (peerAddress) => {
+    if (isTrustedProxy(peerAddress)) return unlimited
+    const network = networkOf(peerAddress)
+    const before = open.get(network) ?? 0
+    if (before >= max) return undefined
+    open.set(network, before + 1)
+    return () => {
+      const left = (open.get(network) ?? 1) - 1
+      if (left === 0) open.delete(network)
+      else open.set(network, left)
+    }
   }
 }
 

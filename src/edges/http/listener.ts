@@ -59,6 +59,8 @@ export interface ListenerLimits {
   readonly headerLinesMax: number
   /** How long a client that has its answer may go on sending the body that belongs to it. */
   readonly unreadBodyMs: number
+  /** Asked for each connection with its peer's address; undefined refuses it, else it is told of the end. */
+  readonly admitConnection?: (peerAddress: string) => (() => void) | undefined
 }
 
 export const LISTENER_LIMITS: ListenerLimits = {
@@ -146,6 +148,18 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   })
 
   const connections = followConnections(server)
+
+  server.on('connection', (socket: Socket) => {
+    const release = limits.admitConnection?.(socket.remoteAddress ?? '')
+    if (release !== undefined) socket.once('close', release)
+    else if (limits.admitConnection !== undefined) refuseConnection(socket)
+  })
+  const refuseConnection = (socket: Socket) => {
+    // Nothing can be said before a TLS handshake, which costs more than a whole request.
+    if (options.tls !== undefined) return socket.destroy()
+    turns.endAfterThose(socket)
+    return cut(socket, 429)
+  }
 
   const serve = guarded(options.listener, onError)
 
@@ -434,6 +448,7 @@ const REFUSAL_HEADERS: Readonly<Record<number, readonly string[]>> = {
   // No method at all can be used on the authority that CONNECT names.
   405: ['allow', ''],
   426: ['upgrade', 'websocket', 'sec-websocket-version', '13'],
+  429: ['retry-after', '1'],
   503: ['retry-after', '1'],
 }
 

@@ -720,6 +720,18 @@ const ROWS: readonly Row[] = [
     refused: ['1KiB', '1MiB'],
   },
   {
+    setting: 'limits.connectionsPerClient',
+    read: ({ limits }) => limits.connectionsPerClient,
+    accepted: [['100', 100]],
+    refused: ['0', '65536'],
+  },
+  {
+    setting: 'limits.requestsPerClient',
+    read: ({ limits }) => limits.requestsPerClient,
+    accepted: [['600', 600]],
+    refused: ['0', '1.5'],
+  },
+  {
     setting: 'limits.bodyBytes',
     read: ({ routes }) => routes[0]?.bodyBytesMax,
     accepted: [
