@@ -111,8 +111,11 @@ const acceptOf = (key: string): string =>
   createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
 
 /** Its framing is not passed on, so only what Node takes off may be around the body. */
-const refusalFault = ({ headers }: IncomingMessage): string | undefined =>
-  /^(?:chunked)?$/i.test(headers['transfer-encoding'] ?? '') ? undefined : 'transfer_coding'
+const refusalFault = ({ statusCode = 0, headers }: IncomingMessage): string | undefined => {
+  // Agreed to something, without saying to what (RFC 9110 §15.2.2).
+  if (statusCode === 101) return 'other_protocol'
+  return /^(?:chunked)?$/i.test(headers['transfer-encoding'] ?? '') ? undefined : 'transfer_coding'
+}
 
 const agreedBy = (
   { statusCode: status = 101, rawHeaders }: IncomingMessage,
