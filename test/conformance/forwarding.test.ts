@@ -13,6 +13,7 @@ import { startWholeGateway, type WholeGateway } from '../support/whole-gateway.t
 /** Everything that is sent to it goes to the port it is told. */
 const startForwarder = async (port: number): Promise<Server> => {
   const forwarder = createServer((socket) => {
+    forwarded += 1
     const onwards = connect({ port: onwardsTo, host: '127.0.0.1' })
     for (const side of [socket, onwards]) side.on('error', () => side.destroy())
     socket.pipe(onwards).pipe(socket)
@@ -25,6 +26,8 @@ let trusting: WholeGateway
 let doubting: WholeGateway
 let forwarder: Server
 let onwardsTo = 0
+/** Connections so far; while a call loops, each round needs one of its own. */
+let forwarded = 0
 beforeAll(async () => {
   const loopPort = await freePort()
   const routes = (api: string) => [
@@ -150,17 +153,16 @@ describe('RFC 9110 §7.6.3 Via', () => {
 describe('RFC 9110 §7.6 a gateway that is led to itself', () => {
   it.each([
     ['one', () => [doubting]],
-    ['by way of another one', () => [doubting, trusting]],
+    ['by way of another one', () => [trusting, doubting]],
   ])('notices at the second visit: %s', async (_, gateways) => {
     const [first, second = first] = gateways()
     if (first === undefined || second === undefined) return expect.unreachable()
     onwardsTo = second.port
-    const before = [...doubting.log, ...trusting.log].length
+    forwarded = 0
     const answer = await rawRequest(first.port, { target: '/loop/x' })
     expect(answer.status).toBe(502)
     expect(answer.json()).toMatchObject({ code: 'upstream_unreachable' })
-    const refusals = [...doubting.log, ...trusting.log].filter(({ reason }) => reason === 'loop')
-    expect(refusals.length).toBeGreaterThan(0)
-    expect([...doubting.log, ...trusting.log].length - before).toBeLessThan(10)
+    expect(second.log.filter(({ reason }) => reason === 'loop').length).toBeGreaterThan(0)
+    expect(forwarded).toBeLessThanOrEqual(gateways().length)
   })
 })
