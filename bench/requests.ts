@@ -139,11 +139,8 @@ const warmUp = async (scene: Scene, target: Target, scenario: Scenario) => {
     answered += (await slice(scene, target, scenario, SECONDS)).load.requests
 }
 
-const measure = async (
-  scene: Scene,
-  targets: readonly Target[],
-  scenario: Scenario,
-): Promise<Slices> => {
+const measure = async (scene: Scene, scenario: Scenario): Promise<Slices> => {
+  const { targets } = scene
   const slices = new Map<string, Slice[]>(targets.map(({ name }) => [name, []]))
   for (const target of targets) await warmUp(scene, target, scenario)
   for (let round = 0; round < ROUNDS; round += 1) {
@@ -236,17 +233,14 @@ const budgetsOf = (slices: Slices): Budget[] => {
 const main = async () => {
   printMachine()
   progress('starting and signing in')
-  const scene = await startScene()
+  const scene = await startScene((name) => name === REFERENCE || name.startsWith(values.only))
   try {
     for (const { name, install } of scene.absent)
       console.log(`\n  ABSENT: ${name} takes no part. To take it in: ${install}\n`)
-    const targets = scene.targets.filter(
-      ({ name }) => name === REFERENCE || name.startsWith(values.only),
-    )
     const all: { scenario: string; figures: TargetFigures[] }[] = []
     const found: (() => void)[] = []
     for (const scenario of SCENARIOS) {
-      const slices = await measure(scene, targets, scenario)
+      const slices = await measure(scene, scenario)
       const figures = figuresOf(slices)
       all.push({ scenario: scenario.name, figures })
       found.push(() => printScenario(scenario, figures))

@@ -20,7 +20,7 @@ export interface LoadOptions {
 export interface LoadResult {
   readonly requests: number
   readonly seconds: number
-  /** Answers of status 400 and above, broken connections, answers that took over 2 s; undefined when there were none. */
+  /** Answers of status 400 and above, broken connections, answers that took over 10 s; undefined when there were none. */
   readonly failures: string | undefined
   readonly latencyMs: { readonly p50: number; readonly p90: number; readonly p99: number }
 }
@@ -54,7 +54,19 @@ export const runLoad = async (options: LoadOptions): Promise<LoadResult> => {
     const { connections, seconds, url } = options
     const output = await outputOf(
       wrk,
-      ['-t', '1', '-c', String(connections), '-d', `${seconds}s`, '-s', file, url],
+      [
+        '-t',
+        '1',
+        '-c',
+        String(connections),
+        '-d',
+        `${seconds}s`,
+        '--timeout',
+        '10s',
+        '-s',
+        file,
+        url,
+      ],
       seconds * 1000 + GRACE_MS,
     )
     const found = /^RESULT (\d+) (\d+) (\d+) (\d+) (\d+)$/m.exec(output)

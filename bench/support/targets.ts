@@ -281,8 +281,8 @@ const oauth2Proxy = async (binary: string, surroundings: Surroundings): Promise<
 
 // ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────
 
-/** One way to stand for each kind of peer: there, or the command that would install it. */
-const installed = (): readonly { readonly name: string; readonly install: string }[] => {
+/** Peers that cannot be started here, and what would change that. */
+const missing = (): readonly { readonly name: string; readonly install: string }[] => {
   const absent: { name: string; install: string }[] = []
   if (!existsSync(`${PEERS_DIRECTORY}/node_modules`) && !installPeers())
     absent.push({ name: PEERS.express, install: 'npm ci --prefix bench/peers' })
@@ -304,7 +304,8 @@ const installPeers = (): boolean => {
   return status === 0
 }
 
-export const startScene = async (): Promise<Scene> => {
+/** `isWanted` takes a target's name. */
+export const startScene = async (isWanted: (name: string) => boolean): Promise<Scene> => {
   if (findExecutable('nginx') === undefined)
     throw new Error(`nginx is not installed, and it is the upstream. Run: ${NGINX_MISSING}`)
   const [upstream, redis] = await Promise.all([startUpstream(), startRedis()])
@@ -332,26 +333,27 @@ export const startScene = async (): Promise<Scene> => {
     await Promise.all([upstream.close(), redis.close(), provider.close()])
   }
   try {
-    const absent = installed()
-    const isThere = (name: string) => !absent.some((other) => other.name === name)
+    const absent = missing().filter(({ name }) => isWanted(name))
     const binary = oauth2ProxyBinary()
-    targets.push(
-      direct(surroundings),
-      await nginxProxy(surroundings),
-      await bareProxy(surroundings),
-    )
-    targets.push(await coatcheck(surroundings, COATCHECK.memory, undefined))
-    targets.push(await coatcheck(surroundings, COATCHECK.redis, redis.url))
-    targets.push(
-      await coatcheck(surroundings, COATCHECK.withoutTracking, await withoutTracking(redis)),
-    )
-    if (isThere(PEERS.express)) targets.push(await expressOpenidConnect(surroundings))
-    if (isThere(PEERS.apacheShm))
-      targets.push(
-        await modAuthOpenidc(surroundings, PEERS.apacheShm, 'shm'),
-        await modAuthOpenidc(surroundings, PEERS.apacheRedis, 'redis'),
-      )
-    if (binary !== undefined) targets.push(await oauth2Proxy(binary, surroundings))
+    const starting: readonly (readonly [string, () => Target | Promise<Target>])[] = [
+      ['upstream alone', () => direct(surroundings)],
+      ['nginx, proxy only', () => nginxProxy(surroundings)],
+      [REFERENCE, () => bareProxy(surroundings)],
+      [COATCHECK.memory, () => coatcheck(surroundings, COATCHECK.memory, undefined)],
+      [COATCHECK.redis, () => coatcheck(surroundings, COATCHECK.redis, redis.url)],
+      [
+        COATCHECK.withoutTracking,
+        async () =>
+          coatcheck(surroundings, COATCHECK.withoutTracking, await withoutTracking(redis)),
+      ],
+      [PEERS.express, () => expressOpenidConnect(surroundings)],
+      [PEERS.apacheShm, () => modAuthOpenidc(surroundings, PEERS.apacheShm, 'shm')],
+      [PEERS.apacheRedis, () => modAuthOpenidc(surroundings, PEERS.apacheRedis, 'redis')],
+      [PEERS.oauth2Proxy, () => oauth2Proxy(binary ?? '', surroundings)],
+    ]
+    for (const [name, start] of starting)
+      if (isWanted(name) && !absent.some((other) => other.name === name))
+        targets.push(await start())
     // All of them are children of this process, whose tree is the first to be told.
     keepOn(process.pid, 'load')
     for (const { pid } of targets) if (pid !== undefined) keepOn(pid, 'gateway')
