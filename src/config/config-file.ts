@@ -1,9 +1,13 @@
 /** The configuration file: found, read and parsed to plain values. */
 
+import { createRequire } from 'node:module'
 import { dirname, resolve } from 'node:path'
-import { parseDocument } from 'yaml'
+import type Yaml from 'yaml'
 import { readTextFile } from './files.ts'
 import type { Problem } from './problems.ts'
+
+/** The parser is seventy modules, which a gateway that has no file does without. */
+const require = createRequire(import.meta.url)
 
 export interface ConfigFile {
   /** As the operator named it. */
@@ -33,6 +37,7 @@ const parseYaml = (
   text: string,
   source: string,
 ): { readonly content: unknown; readonly problems: readonly Problem[] } => {
+  const { parseDocument } = require('yaml') as typeof Yaml
   const document = parseDocument(text, { resolveKnownTags: false, logLevel: 'error' })
   const problems = [...document.errors, ...document.warnings].map((error): Problem => {
     const place = error.linePos?.[0]

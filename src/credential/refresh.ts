@@ -113,7 +113,8 @@ export interface RefreshDependencies {
 }
 
 const FORCE_EVERY_MS = 60_000
-const REMEMBERED_SESSIONS_MAX = 100_000
+/** As sizes, which grow with what is there: `max` would set all places up at the start, for 20 ms. */
+const REMEMBERED = { maxSize: 100_000, sizeCalculation: () => 1 }
 const POLL_FIRST_MS = 50
 const POLL_MAX_MS = 500
 /** A wrong client secret is not mended in a second; the next call after this finds out. */
@@ -139,13 +140,9 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
   const unwritten = new Map<SessionDigest, OpenSession>()
   const writers = new Set<Promise<void>>()
   /** Sessions whose refresh failed: nobody here asks again before. */
-  const pauses = new LRUCache<SessionDigest, { untilMs: number; landing: Unavailable }>({
-    max: REMEMBERED_SESSIONS_MAX,
-  })
+  const pauses = new LRUCache<SessionDigest, { untilMs: number; landing: Unavailable }>(REMEMBERED)
   /** When a token that looked good was last refreshed all the same, and the generation that was sent then. */
-  const forced = new LRUCache<SessionDigest, { atMs: number; generation: number }>({
-    max: REMEMBERED_SESSIONS_MAX,
-  })
+  const forced = new LRUCache<SessionDigest, { atMs: number; generation: number }>(REMEMBERED)
 
   const jitter = (ms: number) => milliseconds(ms * (0.5 + random() / 2))
 

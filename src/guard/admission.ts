@@ -11,7 +11,8 @@ import type { Clock } from '../time.ts'
 import { isFromOtherOrigin, type RequestFacts } from './fetch-metadata.ts'
 
 const WINDOW_MS = 60_000
-const ADDRESSES_MAX = 50_000
+/** As sizes, which grow with what is there: `max` would set all places up at the start, for 10 ms. */
+const ADDRESSES = { maxSize: 50_000, sizeCalculation: () => 1 }
 
 interface Limit {
   /** In a window. */
@@ -109,7 +110,7 @@ export const createConnectionAdmission = (
 }
 
 const createCounts = (clock: Clock, { max, maxShared, reason }: Limit) => {
-  const windows = new LRUCache<string, Window>({ max: ADDRESSES_MAX })
+  const windows = new LRUCache<string, Window>(ADDRESSES)
 
   const windowOf = (address: string): Window | undefined => {
     const window = windows.get(networkOf(address))
