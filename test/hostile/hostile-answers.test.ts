@@ -244,6 +244,7 @@ describe('a head that is not what RFC 9112 calls one', () => {
   it.each([
     ['§2.3 a version of HTTP that this is not', `HTTP/2.0 200 OK\r\n${TWO}\r\nok`],
     ['§4 NUL in the reason', `HTTP/1.1 200 O\0K\r\n${TWO}\r\nok`],
+    ['§2.2 a second CR for the LF of the status line', `HTTP/1.1 200 OK\r\rX: a\r\n${TWO}\r\nok`],
     ['§4 no reason', `HTTP/1.1 200\r\n${TWO}\r\nok`],
     ['§2.2 an empty line before it', `\r\n${OK}${TWO}\r\nok`],
     ['names of JavaScript', `${OK}__proto__: a\r\nconstructor: b\r\n${TWO}\r\nok`],
@@ -362,6 +363,14 @@ describe('RFC 9112 §9.2 more answers than requests', () => {
     expect(statusOf(answer)).toBe(200)
     expect(answer).not.toContain('POISON')
     await within(2_000, 'the upstream connection ends', connection.closed)
+    for (let song = 0; song < 3; song += 1) await canary.sings()
+  })
+
+  it('a coding in a trailer, which leaves the parser at its end: whoever comes next is asked for elsewhere', async () => {
+    const { answer } = await askFor(
+      writes(`${OK}${CHUNKED}\r\n2\r\nok\r\n0\r\nTransfer-Encoding: identity\r\n\r\n`),
+    )
+    expect(isWhole(answer)).toBe(true)
     for (let song = 0; song < 3; song += 1) await canary.sings()
   })
 

@@ -87,7 +87,7 @@ export const readAnswers = (
   const answers: ReadAnswer[] = []
   let at = 0
   while (at < text.length) {
-    const head = readHead(text, at)
+    const head = readHead(withLineEnd(text, at), at)
     if (head === undefined) return undefined
     const status = Number(STATUS_LINE.exec(head.firstLine)?.[1])
     if (!(status >= 100)) return undefined
@@ -106,6 +106,15 @@ export const readAnswers = (
     at = body.end
   }
   return answers
+}
+
+/**
+ * The parser of undici takes a second CR for the LF of a status line. Nothing can hide in that: the gateway writes a
+ * head of its own.
+ */
+const withLineEnd = (text: string, from: number): string => {
+  const end = text.indexOf('\r', from + 1)
+  return text[end + 1] === '\r' ? `${text.slice(0, end)}\r\n${text.slice(end + 2)}` : text
 }
 
 const readHead = (text: string, from: number): Head | undefined => {
@@ -171,10 +180,10 @@ const readChunks = (text: string, from: number): Body => {
 const readTrailers = (text: string, from: number, body: string): Body => {
   if (text.startsWith('\r\n', from)) return { text: body, end: from + 2, isWhole: true }
   const end = text.indexOf('\r\n\r\n', from)
-  const lines = text.slice(from, end).split('\r\n')
-  const isClear = lines.every((line) => {
-    const name = FIELD_LINE.exec(line)?.[1]?.toLowerCase()
-    return name !== undefined && name !== 'content-length' && name !== 'transfer-encoding'
-  })
+  // Fields of framing among them are dropped with all others (RFC 9110 §6.5.1).
+  const isClear = text
+    .slice(from, end)
+    .split('\r\n')
+    .every((line) => FIELD_LINE.test(line))
   return { text: body, end: end + 4, isWhole: end !== -1 && isClear }
 }

@@ -300,7 +300,9 @@ const faultOf = (error: Error, isStarted: boolean, isAnswered: boolean): Upstrea
   if (reason !== undefined) return refused(reason, error)
   const ofTls = tlsFault(code)
   if (ofTls !== undefined) return refused(ofTls, error)
-  if (error instanceof errors.HTTPParserError) return refused('response_malformed', error)
+  // Without a beginning it is what the answer before this call left on the connection.
+  if (error instanceof errors.HTTPParserError)
+    return refused('response_malformed', error, !isAnswered)
   if (!isStarted) return refused('connection_failed', error)
   return refused('connection_lost', error, !isAnswered)
 }
