@@ -68,6 +68,7 @@ import { createTicketSealer, sessionLabel } from './session/ticket.ts'
 import { createTicketRenewal } from './session/ticket-renewal.ts'
 import { createVault } from './session/vault.ts'
 import { type Clock, milliseconds, systemClock } from './time.ts'
+import { createHeldStreams } from './upstream/held-streams.ts'
 import { createOpenSockets } from './upstream/open-sockets.ts'
 import { requestHeaderPolicy } from './upstream/request-headers.ts'
 import { responseHeaderPolicy } from './upstream/response-headers.ts'
@@ -304,6 +305,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   )
   const dispatch = createUpstreamDispatch({ limits: config.upstreamLimits, tls: upstreamTls })
   const shakeHands = createShakeHands(upstreamTls)
+  const streams = createHeldStreams(watch)
   const routes = compileRoutes(config.routes)
   const headerSettings = { publicUrl, ownCookiePrefix: COOKIE_NAME_PREFIX, instanceId }
   const way = {
@@ -320,7 +322,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       responseHeaderPolicy(route, { ...headerSettings, routes: routes.routes }),
     ),
   }
-  const proxy = createProxy({ ...way, dispatch, clock })
+  const proxy = createProxy({ ...way, dispatch, streams, clock })
   const sockets = createOpenSockets({
     vault,
     watch,
@@ -409,6 +411,11 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     },
   })
 
+  const endStreams = () => {
+    app.endStreams()
+    streams.end()
+  }
+
   let state: 'starting' | 'serving' | 'draining' = 'starting'
   const operations = createOperations({
     state: () => state,
@@ -448,10 +455,10 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     drain: () => {
       state = 'draining'
     },
-    endStreams: app.endStreams,
+    endStreams,
     close: async () => {
       state = 'draining'
-      app.endStreams()
+      endStreams()
       watch.close()
       await machine.settled(milliseconds(config.drain.deadline * 1000))
       ring.stop()

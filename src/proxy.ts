@@ -22,6 +22,7 @@ import type { TicketRenewal } from './session/ticket-renewal.ts'
 import type { OpenSession, Vault } from './session/vault.ts'
 import { type Clock, milliseconds } from './time.ts'
 import { type ForwardResult, forward, type UpstreamDispatch } from './upstream/forward.ts'
+import type { HeldStreams } from './upstream/held-streams.ts'
 import { createRequestBody, isIdempotent } from './upstream/request-body.ts'
 import { type RequestHeaderPolicy, upstreamRequestHeaders } from './upstream/request-headers.ts'
 import {
@@ -56,6 +57,7 @@ export interface ProxyDependencies {
   readonly machine: RefreshMachine
   readonly rejections: RejectionWatch
   readonly dispatch: UpstreamDispatch
+  readonly streams: HeldStreams
   readonly clock: Clock
   readonly requestPolicy: (route: Route) => RequestHeaderPolicy
   readonly responsePolicy: (route: Route) => ResponseHeaderPolicy
@@ -67,6 +69,7 @@ const REPLAY_BYTES_MAX = 64 * 1024
 export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
   const { guard, admission, admitCall, sessions, vault, renewal, machine, rejections, dispatch } =
     dependencies
+  const { streams } = dependencies
 
   return async (request, route) => {
     const presented = presentedCredential(request, route)
@@ -152,6 +155,7 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
             ...setCookies.flatMap((cookie) => ['set-cookie', cookie]),
           ],
           ...(judge === undefined ? {} : { judge }),
+          hold: (rawHeaders, cut) => streams.hold(rawHeaders, session, cut),
         },
         res,
         dispatch,

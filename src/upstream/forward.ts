@@ -74,13 +74,18 @@ export interface ForwardRequest extends Omit<UpstreamRequest, 'body' | 'connecti
    * caller can forward again; one that does not must call `body.discard()`.
    */
   readonly judge?: (status: number, rawHeaders: readonly string[]) => 'pass' | 'discard'
+  /**
+   * Asked once about an answer that is passed on: for one that something may end before its own end, what to call when
+   * it is over. `cut` ends it, visibly.
+   */
+  readonly hold?: (rawHeaders: readonly string[], cut: () => void) => (() => void) | undefined
 }
 
 export type ForwardResult =
   | { readonly kind: 'sent'; readonly status: number }
   | { readonly kind: 'discarded'; readonly status: number }
   | { readonly kind: 'client_left' }
-  /** The answer broke off after its head had been sent; the client's connection was cut, so that it shows. */
+  /** The answer broke off or was cut after its head had been sent; so was the client's connection: it shows. */
   | { readonly kind: 'truncated'; readonly status: number }
 
 /**
@@ -108,6 +113,7 @@ class Exchange implements UpstreamObserver {
   readonly #dispatch: UpstreamDispatch
   readonly #settle: Settle
   #call: UpstreamCall | undefined
+  #release: (() => void) | undefined
   #attempts = 0
   #status = 0
   #state: 'waiting' | 'streaming' | 'ended' | 'truncated' | 'settled' = 'waiting'
@@ -160,6 +166,7 @@ class Exchange implements UpstreamObserver {
       return
     }
     this.#state = 'streaming'
+    this.#release = this.#request.hold?.(rawHeaders, this.#cut)
     // Node holds the head back for the first bytes of the body, which an event stream may not have for minutes.
     queueMicrotask(this.#flushHead)
   }
@@ -261,6 +268,13 @@ class Exchange implements UpstreamObserver {
     }
   }
 
+  readonly #cut = (): void => {
+    if (this.#state !== 'streaming') return
+    this.#state = 'truncated'
+    this.#call?.abort()
+    this.#res.destroy()
+  }
+
   readonly #flushHead = (): void => {
     if (this.#state === 'streaming' && !this.#isWritten) this.#res.flushHeaders()
   }
@@ -273,6 +287,7 @@ class Exchange implements UpstreamObserver {
 
   #finish(): void {
     this.#state = 'settled'
+    this.#release?.()
     this.#res.off('close', this.#onClose)
   }
 }
