@@ -114,6 +114,8 @@ const LISTEN_FAULTS: Readonly<Record<string, string>> = {
 
 /** Node looks for overdue heads only so often; its default of 30 s would make 10 s up to 40 s. */
 const OVERDUE_CHECK_MS = 1_000
+/** How much of an answer may wait for its client before its source is held back. */
+const UNSENT_BYTES_MAX = 16 * 1024
 /** A client whose machine is gone says nothing: probes end its connection, also on a quiet event stream. */
 const TCP_PROBE_AFTER_MS = 60_000
 const DRAIN_POLL_MS = 50
@@ -139,6 +141,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     maxHeaderSize: limits.headBytesMax,
     // Checked below with all else that is wrong with a Host: Node's own refusal serves what comes behind it.
     requireHostHeader: false,
+    highWaterMark: UNSENT_BYTES_MAX,
     keepAlive: true,
     keepAliveInitialDelay: TCP_PROBE_AFTER_MS,
     // Any other protocol is served as if it had not been asked for (RFC 9110 §7.8). Without this, a client

@@ -2,7 +2,7 @@
 
 import type { SecureContext } from 'node:tls'
 import type { Dispatcher } from 'undici'
-import { buildConnector, Client, errors, Pool } from 'undici'
+import { buildConnector, type Client, errors, Pool } from 'undici'
 import { systemClock } from '../../time.ts'
 import type {
   UpstreamCall,
@@ -13,6 +13,12 @@ import type {
 } from '../../upstream/forward.ts'
 import { type Caller, createPlaces, type PlaceLimits, type Places } from '../../upstream/places.ts'
 import { createUpstreamTls, tlsFault, type UpstreamTls } from './tls.ts'
+import {
+  type ConnectionOptions,
+  type ConnectionUser,
+  UpstreamConnection,
+} from './upstream-connection.ts'
+import { createUpstreamReads, LARGE_ANSWER_BYTES, type UpstreamReads } from './upstream-reads.ts'
 
 export interface UpstreamDispatchOptions {
   /** Of each origin, so that one that hangs takes nothing from another. */
@@ -37,11 +43,12 @@ export type ClosableDispatch = UpstreamDispatch & {
 export const createUpstreamDispatch = (options: UpstreamDispatchOptions = {}): ClosableDispatch => {
   const { limits = PLACE_LIMITS, tls = createUpstreamTls() } = options
   const upstreams = new Map<string, Upstream>()
+  const reads = createUpstreamReads()
 
   const dispatch: UpstreamDispatch = (request, observer) => {
     let upstream = upstreams.get(request.origin)
     if (upstream === undefined) {
-      upstream = createUpstream(request.origin, limits, tls)
+      upstream = createUpstream(request.origin, limits, { tls, reads })
       upstreams.set(request.origin, upstream)
     }
     const call = new Call(upstream, observer, request)
@@ -65,15 +72,22 @@ interface Upstream {
   /** Names the TLS peer; always the configured host, also where `Host` is the public one. */
   readonly servername: string
   readonly places: Places
+  readonly reads: UpstreamReads
 }
 
-const createUpstream = (origin: string, limits: PlaceLimits, tls: UpstreamTls): Upstream => {
+/** What connections to all origins have in common. */
+interface Ways {
+  readonly tls: UpstreamTls
+  readonly reads: UpstreamReads
+}
+
+const createUpstream = (origin: string, limits: PlaceLimits, { tls, reads }: Ways): Upstream => {
   const { protocol, hostname } = new URL(origin)
   const host = hostname.replace(/^\[(.*)\]$/, '$1')
   // undici would take the TLS name from the Host header, which a route with preserveHost sets to the public host.
   const servername = tls.serverName(host)
-  const connect = protocol === 'https:' ? connectByTls(tls) : connectorWith(undefined)
-  const options: Client.Options = {
+  const connect = protocol === 'https:' ? connectByTls(tls, reads) : connectorWith(reads, undefined)
+  const options: ConnectionOptions = {
     // HTTP/2 is undici's default and gives raw headers in another form, as an object.
     allowH2: false,
     connect: (target, callback) => connect({ ...target, servername }, callback),
@@ -85,30 +99,36 @@ const createUpstream = (origin: string, limits: PlaceLimits, tls: UpstreamTls): 
     bodyTimeout: 0,
   }
   return {
-    pool: new Pool(origin, { ...options, connections: limits.connections }),
-    connectOnce: () => new Client(origin, options),
+    pool: new Pool(origin, {
+      ...options,
+      connections: limits.connections,
+      factory: (url, given) => new UpstreamConnection(url, given as ConnectionOptions),
+    }),
+    connectOnce: () => new UpstreamConnection(origin, options),
     singles: new Set(),
     servername,
     places: createPlaces(limits),
+    reads,
   }
 }
 
-const connectorWith = (secureContext: SecureContext | undefined) =>
+const connectorWith = (reads: UpstreamReads, secureContext: SecureContext | undefined) =>
   buildConnector({
     allowH2: false,
     timeout: CONNECT_ABANDONED_MS,
+    onread: reads.onread,
     ...(secureContext === undefined ? {} : { secureContext }),
   })
 
 /** Made anew with each context: the connector remembers sessions, and a resumed one is not verified again. */
-const connectByTls = (tls: UpstreamTls): buildConnector.connector => {
+const connectByTls = (tls: UpstreamTls, reads: UpstreamReads): buildConnector.connector => {
   let context = tls.context()
-  let connect = connectorWith(context)
+  let connect = connectorWith(reads, context)
   return (target, callback) => {
     const now = tls.context()
     if (now !== context) {
       context = now
-      connect = connectorWith(context)
+      connect = connectorWith(reads, context)
     }
     connect(target, callback)
   }
@@ -116,18 +136,20 @@ const connectByTls = (tls: UpstreamTls): buildConnector.connector => {
 
 type Limit = 'queue' | 'connect' | 'first_byte' | 'idle'
 
-class Call implements UpstreamCall, Caller, Dispatcher.DispatchHandler {
+class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchHandler {
   readonly #upstream: Upstream
   readonly #observer: UpstreamObserver
   readonly #request: UpstreamRequest
   #controller: Dispatcher.DispatchController | undefined
   #single: Client | undefined
+  #connection: UpstreamConnection | undefined
   #timer: NodeJS.Timeout | undefined
   #limit: Limit = 'queue'
   #total: NodeJS.Timeout | undefined
   #hasPlace = false
   #isAnswered = false
   #isOver = false
+  #receivedBytes = 0
 
   constructor(upstream: Upstream, observer: UpstreamObserver, request: UpstreamRequest) {
     this.#upstream = upstream
@@ -169,11 +191,18 @@ class Call implements UpstreamCall, Caller, Dispatcher.DispatchHandler {
     this.#single.dispatch({ ...options, reset: true }, this)
   }
 
+  goesBy(connection: UpstreamConnection): void {
+    this.#connection = connection
+  }
+
   pause(): void {
     this.#controller?.pause()
+    // undici parses no further now, but it would go on reading.
+    this.#connection?.socket?.pause()
   }
 
   resume(): void {
+    this.#connection?.socket?.resume()
     this.#controller?.resume()
   }
 
@@ -205,12 +234,19 @@ class Call implements UpstreamCall, Caller, Dispatcher.DispatchHandler {
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
     if (status < 200 || this.#isOver) return
     this.#arm('idle', this.#request.timeouts.idleMs)
-    this.#observer.onHead(status, asText(controller.rawHeaders))
+    const rawHeaders = asText(controller.rawHeaders)
+    // Its buffers are parts of the first portion, and would keep that for as long as the answer takes.
+    controller.rawHeaders = null
+    this.#observer.onHead(status, rawHeaders)
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#isOver) return
     this.#timer?.refresh()
+    const before = this.#receivedBytes
+    this.#receivedBytes += chunk.length
+    if (before < LARGE_ANSWER_BYTES && this.#receivedBytes >= LARGE_ANSWER_BYTES)
+      this.#upstream.reads.countLarge(1)
     this.#observer.onChunk(chunk)
   }
 
@@ -252,6 +288,7 @@ class Call implements UpstreamCall, Caller, Dispatcher.DispatchHandler {
 
   #end(): void {
     this.#isOver = true
+    if (this.#receivedBytes >= LARGE_ANSWER_BYTES) this.#upstream.reads.countLarge(-1)
     clearTimeout(this.#timer)
     clearTimeout(this.#total)
     const single = this.#single
