@@ -41,6 +41,23 @@ describe('on the other replica', () => {
     expect(bystander.hasEnded()).toBe(false)
   })
 
+  it('a sign-out cuts an event stream of the API, and nobody else’s', async () => {
+    replicas.api.answerWith((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' }).flushHeaders()
+    })
+    const [cookie, other] = [await replicas.signIn(), await replicas.signIn()]
+    const openApi = async (of: string) => {
+      const { port } = replicas.gateways[1]!
+      const stream = await openEventStream({ port, cookie: of, path: '/api/events' })
+      opened.push(stream)
+      return stream
+    }
+    const [mine, bystander] = [await openApi(cookie), await openApi(other)]
+    expect((await replicas.call(0, cookie, '/bff/logout', 'POST')).status).toBe(200)
+    await mine.ended(WITHIN_A_SECOND_MS)
+    expect(bystander.hasEnded()).toBe(false)
+  })
+
   it('a sign-out at the provider is heard', async () => {
     const browser = createBrowser()
     const cookie = await replicas.signIn(browser)
