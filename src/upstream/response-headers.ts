@@ -19,7 +19,16 @@ export interface ResponseHeaderPolicy {
   /** Lower case; see RequestHeaderPolicy. */
   readonly ownCookiePrefix: string
   readonly references: PublicReferences
+  /** Undefined on a public URL without TLS. */
+  readonly transportSecurity: string | undefined
 }
+
+/** A year, as long as lists of such hosts want it. For the whole origin, so on all its answers (RFC 6797 §7.1). */
+const TRANSPORT_SECURITY = 'max-age=31536000; includeSubDomains'
+
+/** `Strict-Transport-Security`: over http it means nothing, and is left out (RFC 6797 §7.2). */
+export const transportSecurity = (publicUrl: string): string | undefined =>
+  publicUrl.startsWith('https:') ? TRANSPORT_SECURITY : undefined
 
 export interface ResponseHeaderContext {
   readonly policy: ResponseHeaderPolicy
@@ -41,6 +50,7 @@ export const responseHeaderPolicy = (
   setCookies: new Set(route.setCookies),
   ownCookiePrefix: settings.ownCookiePrefix.toLowerCase(),
   references: publicReferences(route, settings.routes, settings.publicUrl),
+  transportSecurity: transportSecurity(settings.publicUrl),
 })
 
 /** Far more than any answer has; a client would have to read all of them. */
@@ -127,6 +137,8 @@ export const downstreamResponseHeaders = (
   // A token challenge says what the page can act on (`insufficient_scope`, RFC 9470 `acr_values`) and passes. Any other
   // would open a password prompt; a 401 needs one all the same (RFC 9110 §15.5.2), with a parameter (RFC 6750 §3).
   if (challenged && !passedChallenge) headers.push('www-authenticate', 'Bearer realm="upstream"')
+  if (policy.transportSecurity !== undefined)
+    headers.push('strict-transport-security', policy.transportSecurity)
   headers.push('x-content-type-options', 'nosniff', 'x-request-id', context.requestId)
   return headers
 }

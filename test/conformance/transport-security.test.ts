@@ -1,4 +1,4 @@
-/** RFC 6797: what the gateway itself says over https pins the browser to https, refusals included. */
+/** RFC 6797: whatever comes over https pins the browser to https, refusals and the API's answers included. */
 
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
@@ -17,7 +17,7 @@ const NAVIGATION = {
 }
 const FROM_ELSEWHERE = { ...NAVIGATION, 'sec-fetch-site': 'cross-site' }
 
-const OWN_ANSWERS: readonly (readonly [string, string, Record<string, string>, number])[] = [
+const ANSWERS: readonly (readonly [string, string, Record<string, string>, number])[] = [
   ['the application', '/', NAVIGATION, 200],
   ['the way back after signing out', '/bff/logged-out', NAVIGATION, 303],
   ['the page for Strict cookies', '/bff/login', FROM_ELSEWHERE, 200],
@@ -28,6 +28,7 @@ const OWN_ANSWERS: readonly (readonly [string, string, Record<string, string>, n
   ['JSON', '/bff/session', { 'x-csrf': '1' }, 200],
   ['a problem', '/api/items', { 'x-csrf': '1' }, 401],
   ['the front-channel frame', '/bff/frontchannel-logout', {}, 200],
+  ['an answer of the API', '/open', {}, 200],
   ['a path that two parsers would read differently', '/a%2fb', {}, 400],
 ]
 
@@ -37,7 +38,12 @@ const start = (publicUrl: string | undefined): Promise<WholeGateway> =>
       COATCHECK_SPA: spa,
       ...(publicUrl === undefined ? {} : { COATCHECK_PUBLIC_URL: publicUrl }),
     },
-    file: ({ api }) => ({ routes: [{ path: '/reports', upstream: api, documents: true }] }),
+    file: ({ api }) => ({
+      routes: [
+        { path: '/reports', upstream: api, documents: true },
+        { path: '/open', upstream: api, accept: ['anonymous'] },
+      ],
+    }),
   })
 
 /** As a proxy that ends TLS asks: by plain HTTP, with the public host. */
@@ -68,7 +74,7 @@ describe.each([
   })
   afterAll(() => gateway.close())
 
-  test.each(OWN_ANSWERS)('%s (%s)', async (_name, path, headers, status) => {
+  test.each(ANSWERS)('%s (%s)', async (_name, path, headers, status) => {
     expect(await ask(gateway, publicUrl, path, headers)).toEqual([status, expected])
   })
 })

@@ -30,7 +30,7 @@ import { createEventStreams, type EventStreamDependencies } from './event-stream
 import { type Exchange, headerOf } from './exchange.ts'
 import { sameSitePage } from './pages.ts'
 import { type ProblemContext, problemReply } from './problem.ts'
-import { envelope, type Reply, reply, seeOther, send, transportSecurity } from './reply.ts'
+import { envelope, type Reply, reply, seeOther, send, transportSecurityOf } from './reply.ts'
 
 /** The SPA's files, from a directory or from another server. False: nothing there. */
 export interface SpaServer {
@@ -99,7 +99,7 @@ export const createApp = (dependencies: AppDependencies): App => {
     dependencies
   const { clientAddress, fromTrustedProxy } = dependencies
   const publicHost = new URL(settings.publicOrigin).host
-  const outside = envelope(transportSecurity(settings.publicOrigin))
+  const outside = envelope(transportSecurityOf(settings.publicOrigin))
   // Over http the policy must not be sent (RFC 6797 §7.2).
   const outsideInClear = envelope()
   const envelopeOf = (error: GatewayError, entrance: Entrance) =>

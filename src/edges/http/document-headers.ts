@@ -1,6 +1,6 @@
 /** Security headers of the SPA's files: those that break no ordinary build, and the strict set for who wants more. */
 
-import { transportSecurity } from './reply.ts'
+import { transportSecurityOf } from './reply.ts'
 
 /** `default`, `strict`, or a Content-Security-Policy of the operator's own, sent as it is. */
 export type PolicySetting = string
@@ -34,5 +34,5 @@ export const documentHeaders = (csp: PolicySetting, publicUrl: string): readonly
   // Other sites' windows get no hold on ours; popups that the application opens itself keep working.
   'cross-origin-opener-policy',
   'same-origin-allow-popups',
-  ...transportSecurity(publicUrl).flat(),
+  ...transportSecurityOf(publicUrl).flat(),
 ]

@@ -1,6 +1,7 @@
 /** A finished answer of the gateway itself, and the two ways to send it: as a Response, or on Node's own. */
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { transportSecurity } from '../../upstream/response-headers.ts'
 
 export interface Reply {
   readonly status: number
@@ -37,11 +38,10 @@ export const json = (
 export const seeOther = (location: string, setCookies: readonly string[] = []): Reply =>
   reply(303, [['location', location]], '', setCookies)
 
-/** A year, as long as lists of such hosts want it. Over http it means nothing, and is left out (RFC 6797 §7.2). */
-export const transportSecurity = (publicUrl: string): Reply['headers'] =>
-  publicUrl.startsWith('https:')
-    ? [['strict-transport-security', 'max-age=31536000; includeSubDomains']]
-    : []
+export const transportSecurityOf = (publicUrl: string): Reply['headers'] => {
+  const value = transportSecurity(publicUrl)
+  return value === undefined ? [] : [['strict-transport-security', value]]
+}
 
 /** On every answer, refusals included: its id, so that a user can name the fault, and what else a listener says. */
 export type Envelope = (requestId: string) => Reply['headers']

@@ -64,6 +64,13 @@ describe('what the upstream says', () => {
     expect(linesOf(passed([name, 'x']), name)).toEqual([])
   })
 
+  it('RFC 6797 §7.1 the policy for transport is the gateway’s alone', () => {
+    const name = 'Strict-Transport-Security'
+    expect(linesOf(passed([name, 'max-age=0']), name)).toEqual([
+      'max-age=31536000; includeSubDomains',
+    ])
+  })
+
   it('RFC 9110 §7.6.1 drops headers named by Connection, and none that the gateway sets', () => {
     const headers = passed([
       ...['X-Foo', '1', 'Connection', 'x-foo, Cache-Control, X-Content-Type-Options'],
@@ -84,7 +91,6 @@ describe('what the upstream says', () => {
     'Access-Control-Allow-Credentials',
     'access-control-expose-headers',
     'Timing-Allow-Origin',
-    'Strict-Transport-Security',
     'Clear-Site-Data',
     'Service-Worker-Allowed',
     'Alt-Svc',
