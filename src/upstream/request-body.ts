@@ -4,9 +4,12 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { GatewayError } from '../errors.ts'
 
-/** RFC 9110 §9.2.2 and RFC 10008 (QUERY): sending such a request twice does no more than sending it once. */
+/** RFC 9110 §9.2.2, RFC 10008 (QUERY) and WebDAV's reading methods: sending such a request twice does no more than once. */
 export const isIdempotent = (method: string): boolean => IDEMPOTENT.has(method)
-const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'QUERY'])
+const IDEMPOTENT = new Set([
+  ...['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'QUERY'],
+  ...['PROPFIND', 'REPORT', 'SEARCH'],
+])
 
 export interface RequestBodyLimits {
   readonly bytesMax: number

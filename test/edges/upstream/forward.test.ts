@@ -588,7 +588,7 @@ describe('a kept-alive connection that the upstream closes under a request', () 
     })
   }
 
-  it.each(['GET', 'HEAD', 'OPTIONS', 'DELETE'])(
+  it.each(['GET', 'HEAD', 'OPTIONS', 'DELETE', 'PROPFIND', 'REPORT', 'SEARCH'])(
     'RFC 9110 §9.2.2 retries %s once',
     async (method) => {
       const { upstream, gateway } = await gatewayBeforeRaw(dyingOnce)
