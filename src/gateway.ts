@@ -506,6 +506,7 @@ export const providerOf = (config: Config, clock: Clock, notice: Notice): Provid
 const listenerLimits = ({ limits }: Config): ListenerLimits => ({
   ...LISTENER_LIMITS,
   headBytesMax: limits.urlBytes + limits.headerBytes,
+  stalledMs: limits.stalledClient,
 })
 
 /** Each type is a quoted string (Clear Site Data §3.1). */

@@ -550,6 +550,11 @@ export const settingsSchema = group({
       '32KiB',
       'Largest sum of a request’s header lines, cookies included; a larger one gets 431.',
     ),
+    stalledClient: defaulted(
+      durationMilliseconds('1s', '1h'),
+      '60s',
+      'A client that takes nothing of its answer for this time is cut off.',
+    ),
     connectionsPerClient: optional(
       wholeNumber(1, 65_535),
       'Most connections that one address has open at a time, an IPv6 /64 counting as one; a further one gets 429 (under TLS: is closed) at once. Trusted proxies have no limit.',

@@ -9,7 +9,7 @@ import {
   type DevelopmentProviderOptions,
   startDevelopmentProvider,
 } from '../../src/dev/provider.ts'
-import { startListener } from '../../src/edges/http/listener.ts'
+import { type ListenerLimits, startListener } from '../../src/edges/http/listener.ts'
 import { createLogger } from '../../src/edges/telemetry/logger.ts'
 import { createGateway, type Gateway } from '../../src/gateway.ts'
 import { type Browser, createBrowser } from './browser.ts'
@@ -29,6 +29,8 @@ export interface WholeGatewayOptions {
   readonly env?: Readonly<Record<string, string | undefined>>
   /** Settings of a file, for what variables cannot say. */
   readonly file?: (origins: { readonly api: string }) => object
+  /** Of the listener, for what no setting makes short enough to wait for. */
+  readonly limits?: Partial<ListenerLimits>
   /** How the client differs from the usual one. */
   readonly client?: { readonly resource?: boolean }
 }
@@ -106,7 +108,7 @@ export const startWholeGateway = async (
   const listening = await startListener({
     listener: gateway.listener,
     upgrade: gateway.upgrade,
-    limits: gateway.limits,
+    limits: { ...gateway.limits, ...options.limits },
     address: { host: '127.0.0.1', port },
     onError: gateway.onError,
     ...(identity === undefined ? {} : { tls: { identity, minVersion } }),

@@ -12,6 +12,7 @@ import {
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { cutStalled } from './stalled.ts'
 import { createTurns } from './turns.ts'
 
 export interface ListenAddress {
@@ -59,6 +60,8 @@ export interface ListenerLimits {
   readonly headerLinesMax: number
   /** How long a client that has its answer may go on sending the body that belongs to it. */
   readonly unreadBodyMs: number
+  /** How long a client may take nothing of what is ready for it. */
+  readonly stalledMs: number
   /** Asked for each connection with its peer's address; undefined refuses it, else it is told of the end. */
   readonly admitConnection?: (peerAddress: string) => (() => void) | undefined
 }
@@ -69,6 +72,7 @@ export const LISTENER_LIMITS: ListenerLimits = {
   headBytesMax: 32_768,
   headerLinesMax: 256,
   unreadBodyMs: 30_000,
+  stalledMs: 60_000,
 }
 
 export interface DrainOptions {
@@ -163,6 +167,8 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     turns.endAfterThose(socket)
     return cut(socket, 429)
   }
+
+  server.once('close', cutStalled(inFlight, limits.stalledMs))
 
   const serve = guarded(options.listener, onError)
 

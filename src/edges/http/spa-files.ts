@@ -28,8 +28,6 @@ export interface SpaFilesOptions {
 const INDEX = '/index.html'
 /** Up to this size the entity tag is a digest, because reproducible builds give all their files one date. */
 const DIGEST_BYTES_MAX = 1024 * 1024
-/** A client that takes nothing for this long loses its connection, and the file is closed. */
-const STALL_MS = 60_000
 
 /** Throws where there is no such directory. An index may still be built; until then there is nothing to serve. */
 export const createSpaFiles = (options: SpaFilesOptions): SpaServer => {
@@ -281,7 +279,6 @@ const stream = async (
   res: Exchange['res'],
 ): Promise<void> => {
   const file = handle.createReadStream({ start: first, end: last, autoClose: false })
-  res.setTimeout(STALL_MS)
   try {
     await pipeline(file, res, { end: false })
   } catch (error) {

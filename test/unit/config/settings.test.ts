@@ -720,6 +720,12 @@ const ROWS: readonly Row[] = [
     refused: ['1KiB', '1MiB'],
   },
   {
+    setting: 'limits.stalledClient',
+    read: ({ limits }) => limits.stalledClient,
+    accepted: [['2m', 120_000]],
+    refused: ['0s', '2h'],
+  },
+  {
     setting: 'limits.connectionsPerClient',
     read: ({ limits }) => limits.connectionsPerClient,
     accepted: [['100', 100]],
