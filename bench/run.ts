@@ -21,6 +21,7 @@ const QUICK: Readonly<Record<string, readonly string[]>> = {
   'refresh-storm': ['--sessions', '400'],
   requests: ['--quick'],
   'start-up': ['--starts', '5'],
+  'web-sockets': ['--sockets', '200'],
 }
 
 const files = readdirSync(import.meta.dirname)

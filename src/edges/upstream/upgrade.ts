@@ -9,6 +9,8 @@ import type { HandshakeAnswer, ShakeHands, UpstreamHandshake } from '../../upstr
 import { splice } from './splice.ts'
 import { tlsFault, type UpstreamTls } from './tls.ts'
 
+/** Made here, because one made in a handshake would keep all of it for as long as its socket is open. */
+const unheard = (): void => {}
 /** How long a client that was told why may take to close. */
 const WIND_DOWN_MS = 2_000
 const RESPONSE_HEADER_BYTES_MAX = 65_536
@@ -21,7 +23,7 @@ export const createShakeHands =
   (handshake) => {
     const { socket } = handshake
     // An unheard 'error' ends the process; what follows from it is done on 'close'.
-    socket.on('error', () => undefined)
+    socket.on('error', unheard)
     if (socket.destroyed) return Promise.resolve({ kind: 'client_left' })
     return new Promise((resolve, reject) => {
       const outgoing = send(handshake, tls)
@@ -62,7 +64,7 @@ export const createShakeHands =
         else fail(new GatewayError('upstream_unreachable', { reason }))
       })
       outgoing.once('upgrade', (response, upstream, upstreamHead) => {
-        upstream.on('error', () => undefined)
+        upstream.on('error', unheard)
         const reason = agreementFault(response, handshake)
         if (reason === undefined)
           return settle(() => resolve(agreedBy(response, handshake, upstream, upstreamHead)))
@@ -135,7 +137,7 @@ const agreedBy = (
 
 const refusedBy = (response: IncomingMessage, handshake: UpstreamHandshake): HandshakeAnswer => {
   const { statusCode: status = 502, rawHeaders } = response
-  response.on('error', () => undefined)
+  response.on('error', unheard)
   return {
     kind: 'refused',
     status,
