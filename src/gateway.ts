@@ -305,7 +305,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   )
   const dispatch = createUpstreamDispatch({ limits: config.upstreamLimits, tls: upstreamTls })
   const shakeHands = createShakeHands(upstreamTls)
-  const streams = createHeldStreams(watch)
+  const streams = createHeldStreams(watch, random)
   const routes = compileRoutes(config.routes)
   const headerSettings = { publicUrl, ownCookiePrefix: COOKIE_NAME_PREFIX, instanceId }
   const way = {

@@ -76,9 +76,12 @@ export interface ForwardRequest extends Omit<UpstreamRequest, 'body' | 'connecti
   readonly judge?: (status: number, rawHeaders: readonly string[]) => 'pass' | 'discard'
   /**
    * Asked once about an answer that is passed on: for one that something may end before its own end, what to call when
-   * it is over. `cut` ends it, visibly.
+   * it is over. `cut` ends it, visibly, and before that says the line where one can stand.
    */
-  readonly hold?: (rawHeaders: readonly string[], cut: () => void) => (() => void) | undefined
+  readonly hold?: (
+    rawHeaders: readonly string[],
+    cut: (lastLine?: string) => void,
+  ) => (() => void) | undefined
 }
 
 export type ForwardResult =
@@ -107,6 +110,12 @@ interface Settle {
   readonly reject: (error: GatewayError) => void
 }
 
+/** With CR, LF or both, as event streams may end their lines. */
+const endsLine = (chunk: Buffer): boolean => {
+  const last = chunk.at(-1)
+  return last === 0x0a || last === 0x0d
+}
+
 class Exchange implements UpstreamObserver {
   readonly #request: ForwardRequest
   readonly #res: ServerResponse
@@ -118,6 +127,8 @@ class Exchange implements UpstreamObserver {
   #status = 0
   #state: 'waiting' | 'streaming' | 'ended' | 'truncated' | 'settled' = 'waiting'
   #isWritten = false
+  /** Of an answer that is held. */
+  #isAtLineStart = true
   #drains = false
 
   constructor(
@@ -174,6 +185,7 @@ class Exchange implements UpstreamObserver {
   onChunk(chunk: Buffer): void {
     if (this.#state !== 'streaming') return
     this.#isWritten = true
+    if (this.#release !== undefined) this.#isAtLineStart = endsLine(chunk)
     if (this.#res.write(chunk)) return
     this.#call?.pause()
     if (this.#drains) return
@@ -268,11 +280,14 @@ class Exchange implements UpstreamObserver {
     }
   }
 
-  readonly #cut = (): void => {
+  readonly #cut = (lastLine?: string): void => {
     if (this.#state !== 'streaming') return
     this.#state = 'truncated'
     this.#call?.abort()
-    this.#res.destroy()
+    // A client that is behind would have to read all the rest first.
+    const isHeard = this.#isAtLineStart && this.#res.writableLength === 0
+    if (lastLine === undefined || !isHeard) this.#res.destroy()
+    else this.#res.write(lastLine, () => this.#res.destroy())
   }
 
   readonly #flushHead = (): void => {

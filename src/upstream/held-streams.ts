@@ -11,15 +11,26 @@ export interface HeldStreams {
   hold(
     rawHeaders: readonly string[],
     session: OpenSession | undefined,
-    cut: () => void,
+    cut: (lastLine?: string) => void,
   ): (() => void) | undefined
   /** Cuts all of them, and every later one at once: their clients come back, to another replica. */
   end(): void
 }
 
-export const createHeldStreams = (watch: Pick<SessionWatch, 'watch'>): HeldStreams => {
-  const cuts = new Set<() => void>()
+/** Clients of a replica that stops come back spread over some seconds. */
+const RETRY_MIN_MS = 1_000
+const RETRY_SPREAD_MS = 4_000
+
+/** `random` is between 0 and 1. */
+export const createHeldStreams = (
+  watch: Pick<SessionWatch, 'watch'>,
+  random: () => number,
+): HeldStreams => {
+  const goAways = new Set<() => void>()
   let isEnding = false
+
+  /** Read as soon as its line is, without an event behind it (HTML Standard §9.2.6). */
+  const retryLine = () => `retry: ${Math.round(RETRY_MIN_MS + random() * RETRY_SPREAD_MS)}\n`
 
   return {
     hold: (rawHeaders, session, cut) => {
@@ -28,31 +39,39 @@ export const createHeldStreams = (watch: Pick<SessionWatch, 'watch'>): HeldStrea
         cut()
         return undefined
       }
-      cuts.add(cut)
+      const goAway = () => (isPlain(rawHeaders) ? cut(retryLine()) : cut())
+      goAways.add(goAway)
       const stopWatching =
         session === undefined
           ? undefined
-          : watch.watch(session, { lives: () => undefined, ended: cut })
+          : watch.watch(session, { lives: () => undefined, ended: () => cut() })
       return () => {
-        cuts.delete(cut)
+        goAways.delete(goAway)
         stopWatching?.()
       }
     },
 
     end: () => {
       isEnding = true
-      for (const cut of [...cuts]) cut()
+      for (const goAway of [...goAways]) goAway()
     },
   }
 }
 
 /** Server-sent events (HTML Standard §9.2); any other answer is expected to end by itself. */
-const isEventStream = (rawHeaders: readonly string[]): boolean => {
+const isEventStream = (rawHeaders: readonly string[]): boolean =>
+  /^text\/event-stream[ \t]*(?:;|$)/i.test(fieldOf(rawHeaders, 'content-type') ?? '')
+
+/** A line can be added to it: it has no length that was announced, and no coding that the line would break. */
+const isPlain = (rawHeaders: readonly string[]): boolean =>
+  fieldOf(rawHeaders, 'content-length') === undefined &&
+  fieldOf(rawHeaders, 'content-encoding') === undefined
+
+const fieldOf = (rawHeaders: readonly string[], lowerCaseName: string): string | undefined => {
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? ''
-    if (name.length === CONTENT_TYPE.length && name.toLowerCase() === CONTENT_TYPE)
-      return /^text\/event-stream[ \t]*(?:;|$)/i.test(rawHeaders[i + 1] ?? '')
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName)
+      return rawHeaders[i + 1]
   }
-  return false
+  return undefined
 }
-const CONTENT_TYPE = 'content-type'

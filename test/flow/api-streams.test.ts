@@ -11,7 +11,7 @@ import {
   openEventStream,
 } from '../support/event-source.ts'
 import type { UpstreamAnswer } from '../support/upstream-api.ts'
-import { within } from '../support/wait.ts'
+import { waitFor, within } from '../support/wait.ts'
 import { startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
 
 const WITHIN_A_SECOND_MS = 1_000
@@ -223,11 +223,40 @@ describe('a long poll', () => {
 })
 
 describe('a replica that stops', () => {
-  it('cuts event streams, which have no end to wait for, and later ones at once', async () => {
-    whole.api.answerWith(streams())
+  /** What the page has read in the end of a stream of which this had come, in this coding. */
+  const opened = async (text: string, coding?: string) => {
+    whole.api.answerWith((_request, response) => {
+      response.writeHead(200, {
+        'content-type': 'text/event-stream',
+        ...(coding === undefined ? {} : { 'content-encoding': coding }),
+      })
+      response.flushHeaders()
+      if (text !== '') response.write(text)
+    })
     const stream = await open('/feed')
+    await waitFor('it has come', () => stream.text() === text)
+    return stream
+  }
+
+  it('cuts event streams, says where a line can stand when to come back, and cuts later ones at once', async () => {
+    const RETRY = /^retry: [1-5]\d{3}\n$/
+    const cases: readonly (readonly [string, string | undefined, RegExp])[] = [
+      ['', undefined, RETRY],
+      [tick(1), undefined, RETRY],
+      ['data: of an event that is not whole\n', undefined, RETRY],
+      ['data: with the other end of lines\r', undefined, RETRY],
+      ['data: in the middle of a li', undefined, /^$/],
+      ['what a coding may look like\n', 'br', /^$/],
+    ]
+    const streams = []
+    for (const [text, coding, added] of cases)
+      streams.push({ text, added, stream: await opened(text, coding) })
     whole.gateway.endStreams()
-    await stream.ended(WITHIN_A_SECOND_MS)
+    for (const { text, added, stream } of streams) {
+      await stream.ended(WITHIN_A_SECOND_MS)
+      expect(stream.text().slice(0, text.length)).toBe(text)
+      expect(stream.text().slice(text.length)).toMatch(added)
+    }
     const later = await open('/feed').catch((error: NodeJS.ErrnoException) => error.code)
     if (typeof later === 'object') await later.ended(WITHIN_A_SECOND_MS)
     else expect(later).toBe('ECONNRESET')
