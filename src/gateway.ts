@@ -304,6 +304,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     ),
   )
   const dispatch = createUpstreamDispatch({ limits: config.upstreamLimits, tls: upstreamTls })
+  metrics.observeUpstreams(dispatch.counts)
   const shakeHands = createShakeHands(upstreamTls)
   const streams = createHeldStreams(watch, random)
   const routes = compileRoutes(config.routes)

@@ -19,6 +19,12 @@ export interface Places {
   leave(): void
   /** The caller waits no longer. */
   giveUp(caller: Caller): void
+  counts(): PlaceCounts
+}
+
+export interface PlaceCounts {
+  readonly taken: number
+  readonly waiting: number
 }
 
 export const createPlaces = ({ connections, queue }: PlaceLimits): Places => {
@@ -47,5 +53,6 @@ export const createPlaces = ({ connections, queue }: PlaceLimits): Places => {
     giveUp: (caller) => {
       waiting.delete(caller)
     },
+    counts: () => ({ taken, waiting: waiting.size }),
   }
 }

@@ -289,6 +289,8 @@ it('RFC 9457 §3.1 every public code is reached by a test of the whole gateway',
     'session_expired', // session-lifetimes.test.ts
     'sign_in_refused', // test/flow/proxy.test.ts
     'rate_limited', // test/hostile/forged-seals.test.ts
+    'https_required', // https-only.test.ts
+    'too_many_web_sockets', // test/flow/web-sockets.test.ts
     'upstream_busy', // test/flow/upstream-limits.test.ts
     'url_too_long', // test/hostile/oversized-requests.test.ts
     'headers_too_large', // the same
@@ -302,7 +304,7 @@ it('RFC 9457 §3.1 every public code is reached by a test of the whole gateway',
 
 it('RFC 9112 §4 a refused handshake has the status line of any other refusal', async () => {
   const answer = await rawRequest(whole.port, {
-    target: '/api/socket',
+    target: '/no-socket',
     lines: [
       ...['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'],
       'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',

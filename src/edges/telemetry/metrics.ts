@@ -3,6 +3,7 @@
 import { STATUS_CODES } from 'node:http'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { Emit, ObserveExchange } from '../../events.ts'
+import type { PlaceCounts } from '../../upstream/places.ts'
 
 export interface Metrics {
   readonly emit: Emit
@@ -11,6 +12,8 @@ export interface Metrics {
   readonly observeStreams: (open: number) => void
   /** Asked whenever the metrics are: each request looks a session up, and a counter here would cost it time. */
   readonly observeLookups: (lookups: () => SessionLookups) => void
+  /** Likewise: the calls that are at each upstream, by its origin. */
+  readonly observeUpstreams: (upstreams: () => ReadonlyMap<string, PlaceCounts>) => void
   /** The exposition text, in the format that `contentType` names. */
   text(): Promise<string>
   readonly contentType: string
@@ -104,6 +107,19 @@ export const createMetrics = (): Metrics => {
     name: 'coatcheck_event_streams',
     help: 'Event streams that are open now',
     registers,
+  })
+  let upstreams = (): ReadonlyMap<string, PlaceCounts> => new Map()
+  new Gauge({
+    name: 'coatcheck_upstream_calls',
+    help: 'Calls that are at an upstream now, or wait for a place there',
+    labelNames: ['upstream', 'state'],
+    registers,
+    collect() {
+      for (const [upstream, { taken, waiting }] of upstreams()) {
+        this.set({ upstream, state: 'sent' }, taken)
+        this.set({ upstream, state: 'waiting' }, waiting)
+      }
+    },
   })
   const webSockets = new Gauge({
     name: 'coatcheck_web_sockets',
@@ -210,6 +226,9 @@ export const createMetrics = (): Metrics => {
       exchangeDuration.observe({ route }, durationSeconds)
     },
     observeStreams: (open) => eventStreams.set(open),
+    observeUpstreams: (source) => {
+      upstreams = source
+    },
     observeLookups: (source) => {
       lookups = source
     },

@@ -11,7 +11,13 @@ import type {
   UpstreamObserver,
   UpstreamRequest,
 } from '../../upstream/forward.ts'
-import { type Caller, createPlaces, type PlaceLimits, type Places } from '../../upstream/places.ts'
+import {
+  type Caller,
+  createPlaces,
+  type PlaceCounts,
+  type PlaceLimits,
+  type Places,
+} from '../../upstream/places.ts'
 import { createUpstreamTls, tlsFault, type UpstreamTls } from './tls.ts'
 import {
   type ConnectionOptions,
@@ -36,6 +42,8 @@ const CONNECT_ABANDONED_MS = 30_000
 const RESPONSE_HEADER_BYTES_MAX = 65_536
 
 export type ClosableDispatch = UpstreamDispatch & {
+  /** Of each origin that was called so far. */
+  counts(): ReadonlyMap<string, PlaceCounts>
   /** Ends every connection, with the calls on them. */
   close(): Promise<void>
 }
@@ -60,7 +68,9 @@ export const createUpstreamDispatch = (options: UpstreamDispatchOptions = {}): C
     upstreams.clear()
     await Promise.all(clients.map((client) => client.destroy()))
   }
-  return Object.assign(dispatch, { close })
+  const counts = () =>
+    new Map([...upstreams].map(([origin, { places }]) => [origin, places.counts()]))
+  return Object.assign(dispatch, { counts, close })
 }
 
 interface Upstream {

@@ -10,6 +10,15 @@ const samples = async (metrics: ReturnType<typeof createMetrics>): Promise<strin
     .filter((line) => line.startsWith('coatcheck_') && !line.includes('_bucket{'))
     .filter((line) => !line.endsWith(' 0'))
 
+it('calls at upstreams are counted when somebody asks', async () => {
+  const metrics = createMetrics()
+  metrics.observeUpstreams(() => new Map([['http://api:8080', { taken: 3, waiting: 2 }]]))
+  expect(await samples(metrics)).toEqual([
+    'coatcheck_upstream_calls{upstream="http://api:8080",state="sent"} 3',
+    'coatcheck_upstream_calls{upstream="http://api:8080",state="waiting"} 2',
+  ])
+})
+
 describe('events', () => {
   const EVENTS: readonly (readonly [GatewayEvent, readonly string[]])[] = [
     [
@@ -185,6 +194,7 @@ describe('docs/metrics.md', () => {
       durationMs: 1,
     })
     metrics.observeExchange({ route: '/', status: 200, durationSeconds: 1 })
+    metrics.observeUpstreams(() => new Map([['http://api', { taken: 1, waiting: 0 }]]))
     return metrics.text()
   }
 

@@ -168,6 +168,7 @@ describe('places at one upstream', () => {
     expect(told).toEqual([])
     await waitFor('the refusal', () => told.length === 1)
     expect(told).toEqual(busy('queue_full'))
+    expect([...dispatch.counts()]).toEqual([[upstream.url, { taken: 2, waiting: 1 }]])
     expect(upstream.connections).toHaveLength(2)
   })
 
