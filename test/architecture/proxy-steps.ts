@@ -1,4 +1,4 @@
-/** Reads the steps of the proxied request out of the text of src/proxy.ts. */
+/** Reads the steps of the proxied request out of the text of src/proxy.ts, and those of a handshake out of src/handshake.ts. */
 
 import { codeOf } from './source-tree.ts'
 
@@ -7,16 +7,19 @@ const PLAIN = ['includes', 'has', 'get', 'header', 'startsWith', 'some', 'every'
 const WORDS = ['if', 'for', 'while', 'switch', 'catch', 'return', 'function']
 
 /**
- * Names of the calls in the function that `createProxy` returns, in the order in which they run. A call that is
+ * Names of the calls in the function that the factory returns, in the order in which they run. A call that is
  * only an argument of another is part of that step, unless it is awaited.
  */
-export const stepsOf = (text: string): readonly string[] => {
+export const stepsOf = (
+  text: string,
+  factory: 'createProxy' | 'createHandshake' = 'createProxy',
+): readonly string[] => {
   const code = codeOf(text)
-  const body =
-    /^export const createProxy\b.*?^ {2}return async \([^)]*\) => \{\n(.*?)^ {2}\}$/ms.exec(
-      code,
-    )?.[1]
-  if (body === undefined) throw new Error('no function that createProxy returns was found')
+  const body = new RegExp(
+    `^export const ${factory}\\b.*?^ {2}return async \\([^)]*\\) => \\{\\n(.*?)^ {2}\\}$`,
+    'ms',
+  ).exec(code)?.[1]
+  if (body === undefined) throw new Error(`no function that ${factory} returns was found`)
 
   const calls = [...body.matchAll(/(\bawait\s+)?(?:\b\w+\??\.)*\b(\w+)\(/g)]
     .filter(([, , name = '']) => !WORDS.includes(name))

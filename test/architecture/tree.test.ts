@@ -36,6 +36,19 @@ describe('the drawing in docs/ARCHITECTURE.md', () => {
   })
 })
 
+describe('a WebSocket handshake', () => {
+  it('goes the way of a request, step by step, until the upstream is dialled', () => {
+    const text = (file: string) => readFileSync(join(REPOSITORY, 'src', file), 'utf8')
+    const untilAuthenticated = (steps: readonly string[]) =>
+      steps.slice(0, steps.indexOf('withFreshToken') + 1)
+    const ofRequest = untilAuthenticated(stepsOf(text('proxy.ts')))
+    const ofHandshake = stepsOf(text('handshake.ts'), 'createHandshake')
+    expect(ofRequest.length).toBeGreaterThan(3)
+    expect(untilAuthenticated(ofHandshake)).toEqual(ofRequest)
+    expect(ofHandshake.indexOf('openThrough')).toBeGreaterThan(ofHandshake.indexOf('takePlace'))
+  })
+})
+
 describe('the steps read from a proxy', () => {
   const proxy = (...body: readonly string[]) =>
     [
