@@ -43,7 +43,13 @@ const row = (name: string, value: string): string => `  ${name.padEnd(26)}${valu
 const summary = ({ config, file }: LoadedConfig, isValid: boolean): readonly string[] => [
   `The configuration ${isValid ? 'is valid' : 'was read'} (${file === undefined ? 'environment only' : `${file} and environment`}).`,
   row('public URL', config.publicUrl),
-  row('listens on', hostPortText(config.listen)),
+  row(
+    'listens on',
+    `${hostPortText(config.listen)}, ${config.tls.identity === undefined ? 'without TLS' : 'with TLS'}`,
+  ),
+  ...(config.tls.plainListen === undefined
+    ? []
+    : [row('plain HTTP', `${hostPortText(config.tls.plainListen)}, which leads to https`)]),
   row(
     'operations',
     config.operations.listen === 'off' ? 'off' : hostPortText(config.operations.listen),
