@@ -21,6 +21,8 @@ const QUICK: Readonly<Record<string, readonly string[]>> = {
   'refresh-storm': ['--sessions', '400'],
   requests: ['--quick'],
   'start-up': ['--starts', '5'],
+  streaming: ['--clients', '200', '--mebibytes', '20', '--seconds', '5'],
+  'web-socket-echo': ['--rounds', '2', '--seconds', '1'],
   'web-sockets': ['--sockets', '200'],
 }
 
