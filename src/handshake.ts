@@ -4,16 +4,15 @@
  */
 
 import type { Duplex } from 'node:stream'
-import type { RefreshMachine } from './credential/refresh.ts'
 import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
 import { GatewayError } from './errors.ts'
-import type { Admission, CallAdmission, ClientAddress } from './guard/admission.ts'
-import { type SessionReader, type SessionReading, sessionRefusal } from './guard/by-session.ts'
+import type { CallAdmission, ClientAddress } from './guard/admission.ts'
+import { type SessionReading, sessionRefusal } from './guard/by-session.ts'
 import type { RequestFacts } from './guard/fetch-metadata.ts'
 import type { SameOriginGuard } from './guard/same-origin.ts'
+import { createRouteSession, type RouteSessionDependencies } from './route-session.ts'
 import type { Target } from './routing/path.ts'
 import { type Route, upstreamPath } from './routing/route-table.ts'
-import type { CookieReading } from './session/session-cookie.ts'
 import type { WatchedEnd } from './session/session-watch.ts'
 import type { TicketRenewal } from './session/ticket-renewal.ts'
 import type { OpenSession, Vault } from './session/vault.ts'
@@ -38,14 +37,11 @@ export interface HandshakeRequest extends RequestFacts {
 /** The status that the client got: 101, or the upstream's own refusal; 0 where it left first. */
 export type RouteHandshake = (request: HandshakeRequest, route: Route) => Promise<number>
 
-export interface HandshakeDependencies {
+export interface HandshakeDependencies extends RouteSessionDependencies {
   readonly guard: SameOriginGuard
-  readonly admission: Admission
   readonly admitCall: CallAdmission
-  readonly sessions: SessionReader
   readonly vault: Vault
   readonly renewal: TicketRenewal
-  readonly machine: RefreshMachine
   readonly rejections: RejectionWatch
   readonly sockets: OpenSockets
   readonly shakeHands: ShakeHands
@@ -56,8 +52,8 @@ export interface HandshakeDependencies {
 type LiveReading = SessionReading & { readonly kind: 'live' }
 
 export const createHandshake = (dependencies: HandshakeDependencies): RouteHandshake => {
-  const { guard, admission, admitCall, sessions, vault, renewal, machine, rejections } =
-    dependencies
+  const { guard, admission, admitCall, vault, renewal, machine, rejections } = dependencies
+  const { presentedCredential, authenticate, withFreshToken } = createRouteSession(dependencies)
 
   return async (request, route) => {
     const presented = presentedCredential(request, route)
@@ -78,32 +74,6 @@ export const createHandshake = (dependencies: HandshakeDependencies): RouteHands
       place.leave()
       throw thrown
     }
-  }
-
-  /** Syntax only. */
-  function presentedCredential(request: HandshakeRequest, route: Route): CookieReading {
-    return route.accept.includes('session')
-      ? sessions.presented(request.header('cookie'))
-      : { kind: 'absent' }
-  }
-
-  async function authenticate(
-    request: HandshakeRequest,
-    presented: CookieReading,
-  ): Promise<SessionReading> {
-    const reading = await sessions.read(presented)
-    if (reading.kind === 'absent' && reading.why === 'forged')
-      admission.countFailure(request.client)
-    return reading
-  }
-
-  async function withFreshToken(route: Route, reading: SessionReading): Promise<SessionReading> {
-    if (reading.kind !== 'live' || route.credential === 'none') return reading
-    const freshened = await machine.freshen(reading.open)
-    if (freshened.kind === 'usable') return { ...reading, open: freshened.open }
-    return freshened.reason === 'absent'
-      ? { kind: 'absent', why: 'no_record' }
-      : { kind: 'ended', reason: freshened.reason }
   }
 
   /** Counted from here on; and whatever ends the session from here on ends the socket. */

@@ -4,20 +4,19 @@
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { RefreshMachine } from './credential/refresh.ts'
 import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
 import { GatewayError } from './errors.ts'
-import type { Admission, CallAdmission, ClientAddress } from './guard/admission.ts'
-import { type SessionReader, type SessionReading, sessionRefusal } from './guard/by-session.ts'
+import type { CallAdmission, ClientAddress } from './guard/admission.ts'
+import { type SessionReading, sessionRefusal } from './guard/by-session.ts'
 import {
   isDocumentNavigation,
   isFromOtherOrigin,
   type RequestFacts,
 } from './guard/fetch-metadata.ts'
 import type { RequestKind, SameOriginGuard } from './guard/same-origin.ts'
+import { createRouteSession, type RouteSessionDependencies } from './route-session.ts'
 import type { Target } from './routing/path.ts'
 import { type Route, upstreamPath } from './routing/route-table.ts'
-import type { CookieReading } from './session/session-cookie.ts'
 import type { TicketRenewal } from './session/ticket-renewal.ts'
 import type { OpenSession, Vault } from './session/vault.ts'
 import { type Clock, milliseconds } from './time.ts'
@@ -47,14 +46,11 @@ export type ProxyOutcome =
 
 export type RouteProxy = (request: ProxiedRequest, route: Route) => Promise<ProxyOutcome>
 
-export interface ProxyDependencies {
+export interface ProxyDependencies extends RouteSessionDependencies {
   readonly guard: SameOriginGuard
-  readonly admission: Admission
   readonly admitCall: CallAdmission
-  readonly sessions: SessionReader
   readonly vault: Vault
   readonly renewal: TicketRenewal
-  readonly machine: RefreshMachine
   readonly rejections: RejectionWatch
   readonly dispatch: UpstreamDispatch
   readonly streams: HeldStreams
@@ -67,9 +63,9 @@ export interface ProxyDependencies {
 const REPLAY_BYTES_MAX = 64 * 1024
 
 export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
-  const { guard, admission, admitCall, sessions, vault, renewal, machine, rejections, dispatch } =
+  const { guard, admission, admitCall, vault, renewal, machine, rejections, dispatch, streams } =
     dependencies
-  const { streams } = dependencies
+  const { presentedCredential, authenticate, withFreshToken } = createRouteSession(dependencies)
 
   return async (request, route) => {
     const presented = presentedCredential(request, route)
@@ -80,32 +76,6 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
     if (session.kind !== 'live' && !route.accept.includes('anonymous'))
       return withoutSession(request, route, session)
     return { kind: 'forwarded', result: await forwardWith(request, route, session) }
-  }
-
-  /** Syntax only. Bearer tokens and keys are not evaluated where the route does not accept them. */
-  function presentedCredential(request: ProxiedRequest, route: Route): CookieReading {
-    return route.accept.includes('session')
-      ? sessions.presented(request.header('cookie'))
-      : { kind: 'absent' }
-  }
-
-  async function authenticate(
-    request: ProxiedRequest,
-    presented: CookieReading,
-  ): Promise<SessionReading> {
-    const reading = await sessions.read(presented)
-    if (reading.kind === 'absent' && reading.why === 'forged')
-      admission.countFailure(request.client)
-    return reading
-  }
-
-  async function withFreshToken(route: Route, reading: SessionReading): Promise<SessionReading> {
-    if (reading.kind !== 'live' || route.credential === 'none') return reading
-    const freshened = await machine.freshen(reading.open)
-    if (freshened.kind === 'usable') return { ...reading, open: freshened.open }
-    return freshened.reason === 'absent'
-      ? { kind: 'absent', why: 'no_record' }
-      : { kind: 'ended', reason: freshened.reason }
   }
 
   /** Once; and once more with a newer token where the upstream called the first one invalid. */
