@@ -390,6 +390,19 @@ describe('RFC 9110 §7.8 a protocol that is offered', () => {
   })
 })
 
+describe('RFC 6455 §7.2.2 a handshake whose client has ended its side already', () => {
+  it('leaves nothing open, once the upstream has agreed', async () => {
+    const handshake =
+      'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
+    for (const behind of ['', '\x81']) {
+      const client = await rawClient(whole.port, get('/api/socket', handshake) + behind)
+      client.socket.end()
+      await within(5_000, 'the end of the connection', client.closed)
+    }
+    await canary.sings()
+  })
+})
+
 describe('requests behind one another', () => {
   it('RFC 9112 §9.3.2 are answered in their order, one at a time', async () => {
     const targets = Array.from({ length: 20 }, (_, index) => `/api/n${index}`)

@@ -1,9 +1,10 @@
 /**
  * An API that is stricter than any real one: it reads requests byte by byte after RFC 9112, and whatever is not exactly
  * one is a fault that the test must see. It answers each request with the request's own target, so that an answer can be
- * told from any other.
+ * told from any other. A WebSocket handshake it agrees to, and echoes what comes.
  */
 
+import { createHash } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { createServer, type Socket } from 'node:net'
 import { within } from '../support/wait.ts'
@@ -39,9 +40,14 @@ export const startStrictUpstream = async (
     sockets.add(socket)
     socket.on('error', () => undefined).on('close', () => sockets.delete(socket))
     let pending = ''
+    let isUpgraded = false
     socket.on('data', (chunk) => {
       const text = chunk.toString('latin1')
       received += text
+      if (isUpgraded) {
+        socket.write(chunk)
+        return
+      }
       pending += text
       try {
         for (;;) {
@@ -49,7 +55,13 @@ export const startStrictUpstream = async (
           if (read === undefined) break
           pending = pending.slice(read.length)
           requests.push(read.request)
-          socket.write(answer(read.request), 'latin1')
+          const agreement = agreementTo(read.request)
+          if (agreement === undefined) socket.write(answer(read.request), 'latin1')
+          else {
+            isUpgraded = true
+            socket.write(agreement + pending, 'latin1')
+            break
+          }
         }
       } catch (fault) {
         faults.push(`${(fault as Error).message}: ${JSON.stringify(pending)}`)
@@ -86,6 +98,17 @@ export const startStrictUpstream = async (
 export const echo = ({ method, target }: SeenRequest): string =>
   `HTTP/1.1 200 OK\r\nX-Target: ${target}\r\nContent-Length: ${target.length}\r\n\r\n` +
   (method === 'HEAD' ? '' : target)
+
+/** RFC 6455 §4.2.2; from then on the connection is an echo. */
+const agreementTo = ({ fields }: SeenRequest): string | undefined => {
+  const key = fields.find(([name]) => name === 'sec-websocket-key')?.[1]
+  const upgrade = fields.find(([name]) => name === 'upgrade')?.[1]
+  if (key === undefined || upgrade !== 'websocket') return undefined
+  const accept = createHash('sha1')
+    .update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
+    .digest('base64')
+  return `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`
+}
 
 const TOKEN = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+"
 const REQUEST_LINE = new RegExp(`^(${TOKEN}) (/[!-~]*) HTTP/1\\.1$`)

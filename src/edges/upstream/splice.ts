@@ -66,7 +66,8 @@ class Splice implements OpenSocket {
     source.once('end', windDown)
     source.once('close', windDown)
     direction.begin(head)
-    if (source.destroyed) windDown()
+    // It may have ended while the handshake was on its way.
+    if (source.destroyed || source.readableEnded) windDown()
   }
 
   /** A client that answers the gateway's close frame has nothing more to say, and it is for us to end (RFC 6455 §7.1.1). */
