@@ -35,7 +35,7 @@ const serve = async (env: Variables = {}) => {
     child,
     ready: () => status(`http://127.0.0.1:${operationsPort}/readyz`),
     page: () => status(`http://127.0.0.1:${port}/`),
-    call: (path: string) => fetch(`http://127.0.0.1:${port}${path}`),
+    call: (path: string, init?: RequestInit) => fetch(`http://127.0.0.1:${port}${path}`, init),
   }
 }
 
@@ -52,6 +52,19 @@ test('starts with provider and Redis down, says so in one line, and ends with 0 
   expect(await child.exited).toEqual({ code: 0, signal: null })
   expect(child.stdout.filter((line) => LISTENS.test(line))).toHaveLength(1)
   expect(child.stderr).toEqual([])
+})
+
+test('its listener has the configured limits: what they allow passes, though the usual ones would not', async () => {
+  const { child, call } = await serve({
+    COATCHECK_LIMITS_URL_BYTES: '1KiB',
+    COATCHECK_LIMITS_HEADER_BYTES: '48KiB',
+  })
+  const filler = (bytes: number) => ({ headers: { 'x-filler': 'x'.repeat(bytes) } })
+  expect((await call('/api/x', filler(45_000))).status).toBe(401)
+  expect((await call('/api/x', filler(49_500))).status).toBe(431)
+  expect((await call(`/api/${'x'.repeat(1_100)}`)).status).toBe(414)
+  child.signal('SIGINT')
+  expect(await child.exited).toEqual({ code: 0, signal: null })
 })
 
 test('a call that hangs is cut in time for the rest: the process has ended when the deadline is over', async () => {

@@ -65,6 +65,9 @@ test('the demo names the ports that are taken, prints its addresses and ends wit
     authenticated: true,
     user: { sub: 'bob', name: 'Bob Baker', email: 'bob@example.com' },
   })
+  // Together more than a listener without the gateway's limits would take.
+  const large = { headers: { 'x-filler': 'x'.repeat(29_000) } }
+  expect((await browser.fetch(`/bff/session?${'x'.repeat(6_000)}`, large)).status).toBe(200)
   const who = (await browser.fetch('/api/whoami')).json() as {
     readonly scope: string
     readonly headers: readonly (readonly [string, string])[]
