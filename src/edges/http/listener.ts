@@ -123,6 +123,8 @@ const UNSENT_BYTES_MAX = 16 * 1024
 /** A client whose machine is gone says nothing: probes end its connection, also on a quiet event stream. */
 const TCP_PROBE_AFTER_MS = 60_000
 const DRAIN_POLL_MS = 50
+/** How long a connection that was to be kept waits for the next request, whose answer says that it ends. */
+const DRAIN_PROMISED_MS = 500
 /** For WebSockets: longer than a close frame waits for its answer. */
 const DRAIN_SOCKETS_MS = 3_000
 /** How long a refused client may take to read why, while what it still sends is dropped. */
@@ -250,7 +252,15 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
 
   const drain = async ({ delayMs = 0, deadlineMs, onClosed }: DrainOptions): Promise<void> => {
     isDraining = true
-    for (const res of inFlight) res.shouldKeepAlive = false
+    let keptUntil = 0
+    for (const res of inFlight) {
+      res.shouldKeepAlive = false
+      // Its head has told the client that it may go on with this connection, which it may do at once.
+      if (res.headersSent)
+        res.once('close', () => {
+          keptUntil = performance.now() + DRAIN_PROMISED_MS
+        })
+    }
     const deadline = setTimeout(() => {
       server.close()
       cutEverything()
@@ -269,7 +279,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     let poll: NodeJS.Timeout | undefined
     let cutsSocketsAt = 0
     const endIdle = () => {
-      server.closeIdleConnections()
+      if (performance.now() >= keptUntil) server.closeIdleConnections()
       if (inFlight.size === 0 && performance.now() >= cutsSocketsAt)
         for (const socket of upgraded) socket.destroy()
       poll = setTimeout(endIdle, DRAIN_POLL_MS)

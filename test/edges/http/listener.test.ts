@@ -437,6 +437,26 @@ describe('drain', () => {
     expect(client.received()).toMatch(/one [\s\S]*two\r\n0\r\n\r\n$/)
   })
 
+  it('a client that was promised to be kept may ask once more, and is told then', async () => {
+    let finish = () => {}
+    const { server, port } = await start((req, res) => {
+      if (req.url === '/next') return void res.end('next')
+      res.write('one ')
+      finish = () => res.end('two')
+    })
+    const client = await rawClient(port, get('/x'))
+    await client.receives('one ')
+    const drained = server.drain({ deadlineMs: 10_000 })
+    await sleep(100)
+    finish()
+    await client.receives('two')
+    // Longer than idle connections are looked for: who asks at once must not depend on luck.
+    await sleep(150)
+    client.socket.write(get('/next'))
+    await within(2_000, 'drained', Promise.all([drained, client.closed]))
+    expect(client.received()).toMatch(/two[\s\S]*200 OK[\s\S]*connection: close[\s\S]*next$/i)
+  })
+
   it('whoever answers without end is told when nobody new comes any more, and not before', async () => {
     const order: string[] = []
     let end = () => {}
