@@ -1,6 +1,5 @@
 /** Headers towards the upstream: what the client may say, and what only the gateway says. */
 
-import { isIPv6 } from 'node:net'
 import { GatewayError } from '../errors.ts'
 import type { Route } from '../routing/route-table.ts'
 import { isHopByHop, nominatedBy, rememberVerdicts, withoutNominated } from './header-names.ts'
@@ -114,7 +113,7 @@ export const upstreamRequestHeaders = (
   const { clientAddress } = context
   headers.push(
     'forwarded',
-    `for=${isIPv6(clientAddress) ? `"[${clientAddress}]"` : clientAddress}${policy.forwardedTail}`,
+    `for=${clientAddress.includes(':') ? `"[${clientAddress}]"` : clientAddress}${policy.forwardedTail}`,
     'x-forwarded-for',
     clientAddress,
     'x-forwarded-host',

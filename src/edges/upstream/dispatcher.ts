@@ -154,7 +154,11 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   #single: Client | undefined
   #connection: UpstreamConnection | undefined
   #timer: NodeJS.Timeout | undefined
+  /** When the timer comes, and when the limit is met: never, where there is none. */
+  #firesAtMs = Number.POSITIVE_INFINITY
+  #dueAtMs = Number.POSITIVE_INFINITY
   #limit: Limit = 'queue'
+  #limitMs = 0
   #total: NodeJS.Timeout | undefined
   #hasPlace = false
   #isAnswered = false
@@ -234,7 +238,7 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
 
   /** An upload that moves keeps its call alive; one that stalls is cut like an answer that does not come. */
   onBodySent(): void {
-    this.#timer?.refresh()
+    if (!this.#isOver) this.#moveOn()
   }
 
   onResponseStarted(): void {
@@ -252,7 +256,7 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#isOver) return
-    this.#timer?.refresh()
+    this.#moveOn()
     const before = this.#receivedBytes
     this.#receivedBytes += chunk.length
     if (before < LARGE_ANSWER_BYTES && this.#receivedBytes >= LARGE_ANSWER_BYTES)
@@ -280,12 +284,34 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   }
 
   #arm(limit: Limit, durationMs: number): void {
-    clearTimeout(this.#timer)
     this.#limit = limit
-    this.#timer = durationMs === 0 ? undefined : setTimeout(this.#onLimit, durationMs)
+    this.#limitMs = durationMs
+    this.#moveOn()
   }
 
-  readonly #onLimit = (): void => this.#onTimeout(this.#limit)
+  /**
+   * Limits are moved on several times in each call and hardly ever met: a timer that runs is left alone unless it would
+   * come too late, and looks at the time itself when it comes too early.
+   */
+  #moveOn(): void {
+    this.#dueAtMs =
+      this.#limitMs === 0 ? Number.POSITIVE_INFINITY : systemClock.monotonicMs() + this.#limitMs
+    if (this.#dueAtMs < this.#firesAtMs) this.#setTimer(this.#limitMs)
+  }
+
+  #setTimer(afterMs: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(this.#onTimer, afterMs)
+    this.#firesAtMs = this.#dueAtMs
+  }
+
+  readonly #onTimer = (): void => {
+    this.#firesAtMs = Number.POSITIVE_INFINITY
+    const leftMs = this.#dueAtMs - systemClock.monotonicMs()
+    // A timer may be early by the part of a millisecond.
+    if (leftMs < 1) this.#onTimeout(this.#limit)
+    else if (leftMs < Number.POSITIVE_INFINITY) this.#setTimer(leftMs)
+  }
 
   #onTimeout(limit: Limit | 'total'): void {
     this.abort()
