@@ -21,7 +21,7 @@ const QUICK: Readonly<Record<string, readonly string[]>> = {
   'refresh-storm': ['--sessions', '400'],
   requests: ['--quick'],
   'start-up': ['--starts', '5'],
-  streaming: ['--clients', '200', '--mebibytes', '20', '--seconds', '5'],
+  streaming: ['--clients', '200', '--mebibytes', '32', '--seconds', '2', '--warm', '500'],
   'web-socket-echo': ['--rounds', '2', '--seconds', '1'],
   'web-sockets': ['--sockets', '200'],
 }

@@ -2,7 +2,7 @@
  * Bodies that stream: what 100 MiB each way, a thousand slow readers and a thousand slow uploads add to the resident
  * memory of a real gateway process that has been warmed up before.
  *
- *   npm run bench -- streaming [--clients 1000] [--mebibytes 100] [--seconds 15] [--only readers]
+ *   npm run bench -- streaming [--clients 1000] [--mebibytes 100] [--seconds 15] [--warm 3000] [--only readers]
  *
  * Budget: 64 MiB above idle, whatever streams. Two readings each: the highest while it streams, garbage included, and one
  * after a garbage collection. Kernel memory of the sockets is not in a process's resident memory, and so is not in here.
@@ -29,6 +29,7 @@ const { values } = parseArgs({
     clients: { type: 'string', default: '1000' },
     mebibytes: { type: 'string', default: '100' },
     seconds: { type: 'string', default: '15' },
+    warm: { type: 'string', default: '3000' },
     only: { type: 'string' },
   },
 })
@@ -40,7 +41,7 @@ const BUDGET_BYTES = 64 * 2 ** 20
 const SIP_BYTES = 4_096
 const SIP_MS = 500
 const OPENED_AT_ONCE = 50
-const WARM_CALLS = 3_000
+const WARM_CALLS = Number(values.warm)
 const WARM_WIDTH = 64
 const WARM_BODY_BYTES = 100 * 1_024
 

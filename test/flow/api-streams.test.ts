@@ -1,6 +1,8 @@
 /** Server-sent events and long polls of an API, through the whole gateway: what passes, when, and what ends them. */
 
+import { once } from 'node:events'
 import { request as httpRequest } from 'node:http'
+import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Browser } from '../support/browser.ts'
@@ -136,6 +138,22 @@ describe('an event stream', () => {
     const seen = await whole.api.request(0)
     stream.close()
     await within(WITHIN_A_SECOND_MS, 'the upstream sees the end', seen.aborted)
+  })
+})
+
+describe('a client that closes its side of the connection', () => {
+  it('has left: nothing of its call stays open', async () => {
+    whole.api.answerWith(streams((send) => send(tick(1))))
+    const client = connect(whole.port, '127.0.0.1')
+    const closed = once(client, 'close')
+    client.resume()
+    client.write(
+      `GET /feed HTTP/1.1\r\nHost: localhost:${whole.port}\r\nCookie: ${cookieOf(alice)}\r\n` +
+        'Sec-Fetch-Site: same-origin\r\n\r\n',
+    )
+    const seen = await whole.api.request(0)
+    client.end()
+    await within(WITHIN_A_SECOND_MS, 'both sides close', Promise.all([seen.aborted, closed]))
   })
 })
 

@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { Agent, request as httpRequest } from 'node:http'
+import type { Socket } from 'node:net'
 import { buffer, text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -454,6 +455,9 @@ describe('a client that leaves', () => {
   })
 })
 
+const TOO_LARGE =
+  'HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large'
+
 describe('an upload', () => {
   it('is refused by its Content-Length before the upstream is called', async () => {
     const { upstream, gateway } = await gatewayBefore(() => undefined, { bodyBytesMax: 10 })
@@ -529,6 +533,32 @@ describe('an upload', () => {
     second.end()
     expect(await text(await answerTo(second))).toBe('second')
     expect(second.socket).toBe(socket)
+  })
+
+  it.each([
+    ['and closes behind it', (socket: Socket) => socket.end(TOO_LARGE)],
+    ['and closes without reading on', (socket: Socket) => socket.pause().end(TOO_LARGE)],
+  ])('may be refused by an upstream that has read little of it %s', async (_name, refuse) => {
+    const { gateway } = await gatewayBeforeRaw(
+      async (connection) => {
+        await connection.receives('begin')
+        refuse(connection.socket)
+      },
+      { bodyBytesMax: 64 * 1024 * 1024 },
+    )
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    cleanups.push(async () => agent.destroy())
+    const upload = send(`${gateway.url}/api`, { method: 'POST', agent })
+    upload.write('begin')
+    const writing = setInterval(() => upload.write(Buffer.alloc(64 * 1024)), 5)
+    cleanups.push(async () => clearInterval(writing))
+    const response = await answerTo(upload)
+    expect([response.statusCode, await text(response)]).toEqual([413, 'too large'])
+    clearInterval(writing)
+    upload.end()
+    const second = send(`${gateway.url}/elsewhere`, { agent })
+    second.end()
+    expect((await answerTo(second)).statusCode).toBe(404)
   })
 
   it('that stalls is refused, and its upstream call ends', async () => {

@@ -93,7 +93,7 @@ it('the more large answers are under way, the smaller their portions', () => {
   for (let large = 1; large <= 4_000; large += 1) {
     countLarge(1)
     if (portion() !== portions.at(-1)) portions.push(portion())
-    expect(large * portion()).toBeLessThanOrEqual(Math.max(16 * 2 ** 20, large * 8 * 1024))
+    expect(large * portion()).toBeLessThanOrEqual(Math.max(4 * 2 ** 20, large * 8 * 1024))
   }
   expect(portions).toEqual([65_536, 32_768, 16_384, 8_192])
   for (let large = 4_000; large > 0; large -= 1) countLarge(-1)
