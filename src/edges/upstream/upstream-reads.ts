@@ -11,7 +11,7 @@ import type { OnReadOpts, Socket } from 'node:net'
 const PORTION_MAX = 64 * 1024
 const PORTION_MIN = 8 * 1024
 /** What large answers hold together, until the portions are at their smallest. */
-const PORTIONS_BYTES = 16 * 1024 * 1024
+const PORTIONS_BYTES = 4 * 1024 * 1024
 /** An answer is large from here on: event streams and ordinary calls make nobody's portions smaller. */
 export const LARGE_ANSWER_BYTES = 256 * 1024
 
