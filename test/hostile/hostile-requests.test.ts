@@ -360,6 +360,21 @@ describe('a head that is not what RFC 9112 calls one', () => {
   })
 })
 
+describe('RFC 9112 §3.2.2 the authority of an absolute target', () => {
+  it('stands for Host: a page under another host of this machine is sent to the public one', async () => {
+    const page = (target: string, hostName: string) =>
+      rawExchange(
+        whole.port,
+        `GET ${target} HTTP/1.1\r\nHost: ${hostName}\r\n${CLOSE}Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n\r\n`,
+      )
+    const [ours, other] = [`localhost:${whole.port}`, `127.0.0.1:${whole.port}`]
+    expect(statusesOf(await page(`http://${ours}/index.html`, other))).toEqual([200])
+    const sent = await page(`http://${other}/index.html`, ours)
+    expect(statusesOf(sent)).toEqual([307])
+    expect(sent).toContain(`\r\nlocation: http://${ours}/index.html\r\n`)
+  })
+})
+
 describe('RFC 9110 §7.8 a protocol that is offered', () => {
   it.each(['h2c', 'h2c, websocket', 'TLS/1.3', 'websocket/13'])(
     '%s is not taken up: the request is answered and its connection ends',

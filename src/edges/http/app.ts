@@ -94,6 +94,10 @@ type Destination =
 /** Stands for a target that could not be read, so that even its refusal has an exchange. */
 const UNROUTABLE: Target = { path: '/', rawPath: '/', query: '', encodedSlash: false }
 
+/** The authority of an absolute-form target stands for Host, whatever that says (RFC 9112 §3.2.2). */
+const hostOf = ({ url, headers }: IncomingMessage): string | undefined =>
+  /^https?:\/\/([^/?]*)/i.exec(url ?? '')?.[1] ?? headers.host
+
 export const createApp = (dependencies: AppDependencies): App => {
   const { routes, proxy, handshake, sockets, spa, transport, observe, clock, emit, settings } =
     dependencies
@@ -230,7 +234,7 @@ export const createApp = (dependencies: AppDependencies): App => {
 
   /** A developer who opens 127.0.0.1 or another port would sign in on one host and call on another. */
   const toPublicUrl = ({ req, target }: Exchange): Reply | undefined =>
-    settings.loopback && req.headers.host !== undefined && req.headers.host !== publicHost
+    settings.loopback && (hostOf(req) ?? publicHost) !== publicHost
       ? reply(307, [['location', `${settings.publicOrigin}${target.rawPath}${target.query}`]])
       : undefined
 
