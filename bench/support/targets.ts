@@ -57,6 +57,8 @@ export const PEERS = {
 } as const
 
 const CLIENT_SECRET = 'a-client-secret-for-the-benchmark-alone'
+/** A peer on a machine that others load takes its time. */
+const STARTING = { timeoutMs: 45_000 }
 const TOKEN_SECONDS = 12 * 3_600
 const BENCH = fileURLToPath(new URL('..', import.meta.url))
 const PEERS_DIRECTORY = `${BENCH}peers`
@@ -96,10 +98,14 @@ const untilAnswered = async (
   url: string,
   child: { hasExited(): boolean; readonly stderr: readonly string[] },
 ) =>
-  waitFor(`${url} answers`, async () => {
-    if (child.hasExited()) throw new Error(`it ended:\n${child.stderr.join('\n')}`)
-    return (await fetch(url, { redirect: 'manual' }).catch(() => undefined)) !== undefined
-  })
+  waitFor(
+    `${url} answers`,
+    async () => {
+      if (child.hasExited()) throw new Error(`it ended:\n${child.stderr.join('\n')}`)
+      return (await fetch(url, { redirect: 'manual' }).catch(() => undefined)) !== undefined
+    },
+    STARTING,
+  )
 
 // ── without sessions ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -251,7 +257,11 @@ const modAuthOpenidc = async (
     clientSecret: CLIENT_SECRET,
     cache: cache === 'shm' ? { kind: 'shm' } : { kind: 'redis', port: surroundings.redis.port },
   })
-  await waitFor('Apache answers', async () => (await fetch(url).catch(() => undefined)) && true)
+  await waitFor(
+    'Apache answers',
+    async () => (await fetch(url).catch(() => undefined)) && true,
+    STARTING,
+  )
   const cookie = await signedIn(`${url}/api/small`)
   return { name, url, prefix: '/api', cookie, ...apache }
 }
