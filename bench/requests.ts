@@ -7,7 +7,8 @@
  *
  * Processor time is that of a target's own processes, its children included, without load, upstream and Redis. Every
  * figure is the median of the rounds; a ratio is the median of the ratios within a round. A slice counts only if all
- * answers were good and the upstream got as many requests, each with a token.
+ * answers were good and the upstream got as many requests, each with a token. A whole run writes the plot and README's
+ * figures; `--quick` leaves them alone.
  */
 
 import { availableParallelism, cpus } from 'node:os'
@@ -17,6 +18,7 @@ import { printBudgets } from './support/budgets.ts'
 import { type LoadResult, runLoad } from './support/load.ts'
 import { medianOf, printMachine, printTable, progress, rounded } from './support/measure.ts'
 import { treeProcessorMs } from './support/process-tree.ts'
+import { writeFiguresToReadme } from './support/readme.ts'
 import { type PlottedTarget, writeRequestsPlot } from './support/requests-plot.ts'
 import { type Budget, keepFigures } from './support/results.ts'
 import {
@@ -248,12 +250,11 @@ const main = async () => {
     }
     for (const print of found) print()
     keepFigures({ rounds: ROUNDS, seconds: SECONDS, absent: scene.absent, scenarios: all })
-    if (values.only === '' && SCENARIOS.length === 3) {
+    if (values.only === '' && SCENARIOS.length === 3 && !values.quick) {
       const machine = `${availableParallelism()} × ${cpus()[0]?.model ?? 'unknown processor'}`
-      writeRequestsPlot(
-        all,
-        `64 keep-alive connections from wrk, ${ROUNDS} interleaved rounds of ${SECONDS} s, medians; less is better. ${machine}, Node ${process.versions.node}, ${new Date().toISOString().slice(0, 10)}`,
-      )
+      const caption = `64 keep-alive connections from wrk, ${ROUNDS} interleaved rounds of ${SECONDS} s, medians; less is better. ${machine}, Node ${process.versions.node}, ${new Date().toISOString().slice(0, 10)}`
+      writeRequestsPlot(all, caption)
+      writeFiguresToReadme(all, caption)
     }
   } finally {
     await scene.close()

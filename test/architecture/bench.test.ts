@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import { figuresTable, withFigures } from '../../bench/support/readme.ts'
 import { requestsPlot } from '../../bench/support/requests-plot.ts'
 import { verdictOn } from '../../bench/support/results.ts'
 import { filesSayWhatTheyAreFor } from './rules.ts'
@@ -29,6 +30,20 @@ it('draws a plot in which every target has its figures, and names cannot break o
   expect(svg).toContain('>1.17 ×</text>')
   expect(svg).toContain('bare &#60;b&#62;')
   expect(svg).not.toMatch(/NaN|<b>/)
+})
+
+it('writes the figures between the marks of the README, and leaves the rest alone', () => {
+  const latencyMs = { p50: 1, p90: 2, p99: 30 }
+  const figures = [
+    { target: 'coatcheck', microsPerRequest: 117, ratio: [1.1, 1.17, 1.2], latencyMs },
+  ] as const
+  const table = figuresTable([{ scenario: 'GET', figures }], 'by nobody')
+  expect(table).toContain('| coatcheck | 117 µs, 1.17 × |')
+  const readme = readFileSync(join(REPOSITORY, 'README.md'), 'utf8')
+  const written = withFigures(readme, table)
+  expect(withFigures(written, table)).toBe(written)
+  expect(written).toContain('## Read on')
+  expect(() => withFigures('no marks', table)).toThrow('no place')
 })
 
 it.each([
