@@ -52,7 +52,7 @@ export interface UpstreamObserver {
 }
 
 export interface UpstreamCall {
-  /** No chunk beyond those already on their way until `resume`. The idle limit goes on. */
+  /** No chunk beyond those already on their way until `resume`, and no idle limit. */
   pause(): void
   resume(): void
   /** Ends the call and its connection. */

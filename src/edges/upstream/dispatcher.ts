@@ -162,6 +162,7 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   #total: NodeJS.Timeout | undefined
   #hasPlace = false
   #isAnswered = false
+  #isPaused = false
   #isOver = false
   #receivedBytes = 0
 
@@ -210,12 +211,16 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   }
 
   pause(): void {
+    this.#isPaused = true
+    this.#moveOn()
     this.#controller?.pause()
     // undici parses no further now, but it would go on reading.
     this.#connection?.socket?.pause()
   }
 
   resume(): void {
+    this.#isPaused = false
+    this.#moveOn()
     this.#connection?.socket?.resume()
     this.#controller?.resume()
   }
@@ -294,8 +299,9 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
    * come too late, and looks at the time itself when it comes too early.
    */
   #moveOn(): void {
-    this.#dueAtMs =
-      this.#limitMs === 0 ? Number.POSITIVE_INFINITY : systemClock.monotonicMs() + this.#limitMs
+    // While it is paused the upstream cannot but be silent.
+    const isLimited = this.#limitMs > 0 && !this.#isPaused
+    this.#dueAtMs = isLimited ? systemClock.monotonicMs() + this.#limitMs : Number.POSITIVE_INFINITY
     if (this.#dueAtMs < this.#firesAtMs) this.#setTimer(this.#limitMs)
   }
 

@@ -381,11 +381,12 @@ describe('an answer that breaks off', () => {
     expect(await text(await answerTo(request))).toBe('halfrest')
   })
 
-  it('is cut where the client takes nothing for longer than the idle limit', async () => {
-    const { gateway, upstream } = await gatewayBefore(
+  it('is not cut by the idle limit while the client is who keeps it waiting', async () => {
+    const size = 64 * 1024 * 1024
+    const { gateway } = await gatewayBefore(
       (_request, response) => {
-        response.writeHead(200)
-        response.write(Buffer.alloc(64 * 1024 * 1024))
+        response.writeHead(200, { 'content-length': size })
+        response.end(Buffer.alloc(size))
       },
       {
         timeout: {
@@ -397,11 +398,12 @@ describe('an answer that breaks off', () => {
       },
     )
     const request = send(`${gateway.url}/api`)
-    request.on('error', () => undefined)
     request.end()
-    await answerTo(request)
-    await within(5_000, 'the upstream call ends', (await upstream.request(0)).aborted)
-    expect(await outcomesOf(gateway)).toEqual([{ kind: 'truncated', status: 200 }])
+    const answer = await answerTo(request)
+    await sleep(1_000)
+    let received = 0
+    for await (const chunk of answer) received += (chunk as Buffer).length
+    expect(received).toBe(size)
   })
 })
 

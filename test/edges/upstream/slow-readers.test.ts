@@ -81,10 +81,15 @@ it('a reader that stops leaves one portion behind, whatever the size of the answ
     { intervalMs: 500, timeoutMs: 30_000 },
   )
   expect(writtenBytes).toBeLessThan(READERS * ANSWER_BYTES)
-  const each = (bufferBytes() - before) / READERS
+  // A busy machine frees what nobody holds any more a moment later.
+  let each = Number.POSITIVE_INFINITY
+  await waitFor('little is held', () => {
+    each = (bufferBytes() - before) / READERS
+    return each < BYTES_EACH_MAX
+  }).catch(() => undefined)
   expect(each).toBeGreaterThan(0)
   expect(each).toBeLessThan(BYTES_EACH_MAX)
-}, 45_000)
+}, 60_000)
 
 it('the more large answers are under way, the smaller their portions', () => {
   const { onread, countLarge } = createUpstreamReads()
