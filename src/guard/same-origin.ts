@@ -36,7 +36,9 @@ export const sameOriginVerdict = (
   policy: SameOriginPolicy,
 ): SameOriginVerdict => {
   const verdict = byOrigin(request, policy.publicOrigin)
-  if (verdict.kind === 'refused' || policy.mode === 'fetch-metadata') return verdict
+  if (verdict.kind === 'refused') return verdict
+  if (kind === 'websocket') return byHandshakeOrigin(request, policy.publicOrigin)
+  if (policy.mode === 'fetch-metadata') return verdict
   const headerCannotBeSet = kind !== 'http' || isDocumentNavigation(request)
   return headerCannotBeSet || hasCsrfHeader(request)
     ? verdict
@@ -44,6 +46,16 @@ export const sameOriginVerdict = (
 }
 
 const hasCsrfHeader = (request: RequestFacts) => request.header('x-csrf') === '1'
+
+/**
+ * Every browser says where a handshake comes from, whatever its page's referrer policy (RFC 6455 §4.1, Fetch §3.2):
+ * nothing else stands for it.
+ */
+const byHandshakeOrigin = (request: RequestFacts, publicOrigin: string): SameOriginVerdict => {
+  const origin = request.header('origin')
+  if (origin === publicOrigin) return PASS
+  return { kind: 'refused', reason: origin === undefined ? 'origin_missing' : 'origin_mismatch' }
+}
 
 const byOrigin = (request: RequestFacts, publicOrigin: string): SameOriginVerdict => {
   const site = request.header('sec-fetch-site')

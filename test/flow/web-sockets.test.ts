@@ -119,6 +119,18 @@ describe('what never reaches the API', () => {
     ['an opaque origin', { origin: 'null' }, 403, 'csrf_rejected'],
     ['a cookie without an Origin', { origin: null }, 403, 'csrf_rejected'],
     [
+      'no Origin, whatever else is said',
+      { origin: null, headers: { 'sec-fetch-site': 'same-origin', 'x-csrf': '1' } },
+      403,
+      'csrf_rejected',
+    ],
+    [
+      'an opaque origin that calls itself the same',
+      { origin: null, headers: { origin: 'null', 'sec-fetch-site': 'same-origin' } },
+      403,
+      'csrf_rejected',
+    ],
+    [
       'another origin without a cookie',
       { origin: 'https://evil.example', cookie: undefined },
       403,

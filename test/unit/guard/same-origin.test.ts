@@ -151,6 +151,20 @@ test.each([
     'websocket',
     'origin_mismatch',
   ],
+  [
+    'a WebSocket handshake without Origin, which every browser sends',
+    'GET',
+    { 'sec-fetch-site': 'same-origin', 'x-csrf': '1' },
+    'websocket',
+    'origin_missing',
+  ],
+  [
+    'a WebSocket handshake of an opaque origin',
+    'GET',
+    { origin: 'null', 'sec-fetch-site': 'same-origin' },
+    'websocket',
+    'origin_mismatch',
+  ],
   ['our own navigation', 'GET', { 'sec-fetch-site': 'same-origin', ...NAVIGATION }, 'http', 'pass'],
   [
     'our own form post',
