@@ -91,7 +91,7 @@ export const createHandshake = (dependencies: HandshakeDependencies): RouteHands
     live: LiveReading | undefined,
     place: SocketPlace,
   ): Promise<number> {
-    const setCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
+    const ownCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
     const answer = await answerOf(request, route, live)
     if (answer.kind === 'client_left') {
       place.leave()
@@ -104,10 +104,8 @@ export const createHandshake = (dependencies: HandshakeDependencies): RouteHands
     }
     const { status, rawHeaders } = answer
     const policy = dependencies.responsePolicy(route)
-    const headers = [
-      ...downstreamResponseHeaders(rawHeaders, { policy, status, requestId: request.requestId }),
-      ...setCookies.flatMap((cookie) => ['set-cookie', cookie]),
-    ]
+    const { requestId } = request
+    const headers = downstreamResponseHeaders(rawHeaders, { policy, status, requestId, ownCookies })
     if (answer.kind === 'agreed') {
       place.open((observer) => answer.open(headers, observer))
     } else {

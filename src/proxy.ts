@@ -93,13 +93,10 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
       bytesMax: route.bodyBytesMax,
       replayBytesMax: REPLAY_BYTES_MAX,
     })
-    const setCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
+    const ownCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
     const path = upstreamPath(route, target)
     const policy = dependencies.requestPolicy(route)
-    const ofRoute = dependencies.responsePolicy(route)
-    // Whoever got an answer with this cookie out of a cache would be this user (RFC 9111 §3).
-    const responsePolicy: ResponseHeaderPolicy =
-      setCookies.length === 0 ? ofRoute : { ...ofRoute, cache: 'private, no-store' }
+    const ofAnswers = { policy: dependencies.responsePolicy(route), requestId, ownCookies }
 
     const attempt = (
       session: OpenSession | undefined,
@@ -120,10 +117,8 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
           body,
           timeouts: route.timeouts,
           endsAtMs,
-          responseHeaders: (status, rawHeaders) => [
-            ...downstreamResponseHeaders(rawHeaders, { policy: responsePolicy, status, requestId }),
-            ...setCookies.flatMap((cookie) => ['set-cookie', cookie]),
-          ],
+          responseHeaders: (status, rawHeaders) =>
+            downstreamResponseHeaders(rawHeaders, { ...ofAnswers, status }),
           ...(judge === undefined ? {} : { judge }),
           hold: (rawHeaders, cut) => streams.hold(rawHeaders, session, cut),
         },

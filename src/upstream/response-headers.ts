@@ -34,6 +34,11 @@ export interface ResponseHeaderContext {
   readonly policy: ResponseHeaderPolicy
   readonly status: number
   readonly requestId: string
+  /**
+   * `Set-Cookie` lines of the gateway's own. Whoever got an answer with one out of a cache would be this user
+   * (RFC 9111 §3), so none may keep it.
+   */
+  readonly ownCookies?: readonly string[]
 }
 
 export const responseHeaderPolicy = (
@@ -79,7 +84,8 @@ export const downstreamResponseHeaders = (
   rawHeaders: readonly string[],
   context: ResponseHeaderContext,
 ): string[] => {
-  const { policy, status } = context
+  const { policy, status, ownCookies = [] } = context
+  const cache = ownCookies.length === 0 ? policy.cache : 'private, no-store'
   const kept: string[] = []
   const nominated: string[] = []
   let noTransform = false
@@ -100,7 +106,7 @@ export const downstreamResponseHeaders = (
         if (isAllowedSetCookie(value, policy)) kept.push(name, value)
         break
       case 'cache':
-        if (policy.cache === 'upstream') kept.push(name, value)
+        if (cache === 'upstream') kept.push(name, value)
         else noTransform ||= /(?:^|[,\s])no-transform(?:[,\s]|$)/i.test(value)
         break
       case 'location':
@@ -129,8 +135,8 @@ export const downstreamResponseHeaders = (
 
   const headers = withoutNominated(kept, nominated)
   // Cookies lack the protection that shared caches give to Authorization (RFC 9111 §3.5): we say it ourselves.
-  if (policy.cache === 'private, no-store') {
-    headers.push('cache-control', noTransform ? `${policy.cache}, no-transform` : policy.cache)
+  if (cache === 'private, no-store') {
+    headers.push('cache-control', noTransform ? `${cache}, no-transform` : cache)
   } else if (policy.perUser) {
     headers.push('vary', 'Cookie')
   }
@@ -140,6 +146,7 @@ export const downstreamResponseHeaders = (
   if (policy.transportSecurity !== undefined)
     headers.push('strict-transport-security', policy.transportSecurity)
   headers.push('x-content-type-options', 'nosniff', 'x-request-id', context.requestId)
+  for (const cookie of ownCookies) headers.push('set-cookie', cookie)
   return headers
 }
 

@@ -13,6 +13,7 @@ import { sessionCookie } from '../support/cookies.ts'
 import { type Replicas, startReplicas } from '../support/replicas.ts'
 import { answerJson } from '../support/upstream-api.ts'
 import { waitFor } from '../support/wait.ts'
+import { refusedPageSocket } from '../support/web-sockets.ts'
 import { CLIENT_SECRET, clientOf, startWholeGateway } from '../support/whole-gateway.ts'
 
 type Name = 'A' | 'B' | 'C'
@@ -216,6 +217,7 @@ test('RFC 9111 §3 an answer that brings a cookie under the new secret is for no
           accept: ['session', 'anonymous'],
           credential: 'none',
           cache: 'upstream',
+          webSocket: true,
         },
       ],
     }),
@@ -235,6 +237,18 @@ test('RFC 9111 §3 an answer that brings a cookie under the new secret is for no
     expect.stringContaining(`=Fe26.2*${idOf('B')}*`),
   ])
   expect(renewed.headerLines('cache-control')).toEqual(['private, no-store'])
+
+  const { name, value } = sessionCookie(browser) ?? expect.unreachable()
+  write('A', 'B')
+  whole.reread()
+  // This API speaks no WebSocket, and answers as it answers calls.
+  const { headers } = await refusedPageSocket({
+    port: whole.port,
+    origin: whole.url,
+    cookie: `${name}=${value}`,
+  })
+  expect(headers['set-cookie']).toEqual([expect.stringContaining(`=Fe26.2*${idOf('A')}*`)])
+  expect(headers['cache-control']).toBe('private, no-store')
 })
 
 describe.concurrent('secrets from files that change 5 s apart', { timeout: 150_000 }, () => {
