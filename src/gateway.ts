@@ -25,6 +25,7 @@ import { createMetrics } from './edges/telemetry/metrics.ts'
 import { createUpstreamDispatch } from './edges/upstream/dispatcher.ts'
 import { createUpstreamTls } from './edges/upstream/tls.ts'
 import { createShakeHands } from './edges/upstream/upgrade.ts'
+import type { ErrorCode } from './errors.ts'
 import type { Emit } from './events.ts'
 import {
   createAdmission,
@@ -86,6 +87,8 @@ export interface Gateway {
   readonly limits: ListenerLimits
   /** For faults of the server that belong to no exchange: they are logged. */
   readonly onError: (error: unknown) => void
+  /** For requests that the listener refuses by itself, with this status: they are logged and counted. */
+  readonly onRefused: (status: number) => void
   /** Resolves when requests can be taken; provider and store may still be down. */
   ready(): Promise<void>
   /** From now on `/readyz` answers 503. */
@@ -118,6 +121,12 @@ type Notice = (notice: string, detail: string) => void
 const SAME_SITE: Readonly<Record<Config['session']['sameSite'], SameSite>> = {
   strict: 'Strict',
   lax: 'Lax',
+}
+
+/** Of requests that were refused before a route could, where another code than `request_invalid` says it better. */
+const CODES_BELOW_ROUTES: Readonly<Record<number, ErrorCode>> = {
+  414: 'url_too_long',
+  431: 'headers_too_large',
 }
 
 export const createGateway = (config: Config, options: GatewayOptions = {}): Gateway => {
@@ -446,6 +455,13 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     operations,
     limits: { ...listenerLimits(config), admitConnection },
     onError: (error) => notice('server_fault', error instanceof Error ? error.name : 'unknown'),
+    onRefused: (status) =>
+      emit({
+        type: 'request_refused',
+        requestId: randomUUID(),
+        code: CODES_BELOW_ROUTES[status] ?? 'request_invalid',
+        reason: `http_${status}`,
+      }),
     ready: async () => {
       // Discovery begins now, so that the first sign-in does not wait for it; nothing here waits for it.
       provider.facts().catch(() => {

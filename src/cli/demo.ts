@@ -239,7 +239,7 @@ const settings = (parts: {
 const serveHere = async (env: Readonly<Record<string, string>>, cwd: string): Promise<Closable> => {
   const { config } = loadConfig({ env, cwd, profile: 'demo' })
   const gateway = createGateway(config, { logger: createLogger({ level: config.logging.level }) })
-  const { listener, upgrade, operations, limits, onError } = gateway
+  const { listener, upgrade, operations, limits, onError, onRefused } = gateway
   const opened: Closable[] = []
   const close = async () => {
     for (const server of opened.reverse()) await server.close()
@@ -250,7 +250,8 @@ const serveHere = async (env: Readonly<Record<string, string>>, cwd: string): Pr
       const address = config.operations.listen
       opened.push(await startListener({ listener: operations, address, onError }))
     }
-    opened.push(await startListener({ listener, upgrade, limits, address: config.listen, onError }))
+    const address = config.listen
+    opened.push(await startListener({ listener, upgrade, limits, address, onError, onRefused }))
     await gateway.ready()
   } catch (thrown) {
     await close()

@@ -74,7 +74,7 @@ const addressesText = ({ open, plain }: Servers): string =>
 /** Operations first, so that a probe finds the process alive while the rest is still to come. */
 const startServers = async (config: Config, gateway: Gateway): Promise<Servers> => {
   const { operations, tls } = config
-  const { listener, upgrade, limits, onError } = gateway
+  const { listener, upgrade, limits, onError, onRefused } = gateway
   const started: ListeningServer[] = []
   const start = async (...args: Parameters<typeof listenOn>): Promise<ListeningServer> => {
     const server = await listenOn(...args)
@@ -95,6 +95,7 @@ const startServers = async (config: Config, gateway: Gateway): Promise<Servers> 
         upgrade,
         limits,
         onError,
+        onRefused,
         ...tlsOf(config),
       }),
       plain:
@@ -104,6 +105,7 @@ const startServers = async (config: Config, gateway: Gateway): Promise<Servers> 
               ...gateway.plain,
               limits,
               onError,
+              onRefused,
             }),
     }
   } catch (thrown) {

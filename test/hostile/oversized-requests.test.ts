@@ -89,6 +89,11 @@ describe('RFC 6585 §5 header lines', () => {
       `GET /api/x HTTP/1.1\r\nHost: localhost\r\n${filler(40_000)}`,
     )
     expect(answer).toMatch(/^HTTP\/1\.1 431 /)
+    expect(whole.log.at(-1)).toMatchObject({
+      event: 'request_refused',
+      code: 'headers_too_large',
+      reason: 'http_431',
+    })
     expect(answer).toContain('"type":"about:blank"')
   })
 })

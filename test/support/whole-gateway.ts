@@ -111,6 +111,7 @@ export const startWholeGateway = async (
     limits: { ...gateway.limits, ...options.limits },
     address: { host: '127.0.0.1', port },
     onError: gateway.onError,
+    onRefused: gateway.onRefused,
     ...(identity === undefined ? {} : { tls: { identity, minVersion } }),
   })
   const plain =

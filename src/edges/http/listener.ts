@@ -29,6 +29,8 @@ export interface ListenerOptions {
   readonly address: ListenAddress
   /** Faults that belong to no exchange, and throws that a listener let through. */
   readonly onError: (error: unknown) => void
+  /** Told the status of each request that is refused here, before anything has read it. */
+  readonly onRefused?: (status: number) => void
   readonly limits?: ListenerLimits
   /** Without it plain HTTP is spoken. */
   readonly tls?: ListenerTls
@@ -131,7 +133,7 @@ const DRAIN_SOCKETS_MS = 3_000
 const LINGER_MS = 1_000
 
 export const startListener = async (options: ListenerOptions): Promise<ListeningServer> => {
-  const { upgrade, onError, limits = LISTENER_LIMITS } = options
+  const { upgrade, onError, onRefused, limits = LISTENER_LIMITS } = options
   const inFlight = new Set<ServerResponse>()
   const upgraded = new Set<Duplex>()
   const turns = createTurns()
@@ -173,14 +175,20 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   server.once('close', cutStalled(inFlight, limits.stalledMs))
 
   const serve = guarded(options.listener, onError)
+  const refuseSocket = (socket: Duplex, status: number) => {
+    // The parser complains again of what follows.
+    if (socket.writable) onRefused?.(status)
+    cut(socket, status)
+  }
 
   const begin = (req: IncomingMessage, res: ServerResponse, fault: number | undefined) => {
     inFlight.add(res)
     res.once('close', () => inFlight.delete(res))
     res.once('finish', () => endUnread(req, limits.unreadBodyMs))
     if (isDraining) res.shouldKeepAlive = false
-    if (fault === undefined) serve(req, res)
-    else refuse(req, res, fault)
+    if (fault === undefined) return serve(req, res)
+    onRefused?.(fault)
+    refuse(req, res, fault)
   }
   const take = (req: IncomingMessage, res: ServerResponse, fault: number | undefined) => {
     turns.take(req, res, () => begin(req, res, fault))
@@ -212,7 +220,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     // No timeout of the server's covers it any more: whoever got a last word must not keep it half open.
     socket.once('finish', () => linger(socket))
     const fault = headFault(req, limits) ?? handshakeFault(req)
-    if (fault !== undefined) return cut(socket, fault)
+    if (fault !== undefined) return refuseSocket(socket, fault)
     if (isClosing || upgrade === undefined) return cut(socket, 503)
     try {
       upgrade(req, socket, head)
@@ -226,7 +234,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   server.on('connect', (_req, socket) => {
     socket.on('error', () => socket.destroy())
     if (turns.isOver(socket) || turns.latest(socket) !== undefined) socket.destroy()
-    else cut(socket, 405)
+    else refuseSocket(socket, 405)
   })
 
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
@@ -238,7 +246,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     // Behind the first bytes of an answer, a second status line would be read as part of it.
     const isAnothersTurn = latest !== undefined && (latest.headersSent || latest.socket === null)
     if (saysNothing(error) || isAnothersTurn || turns.isOver(socket)) socket.destroy()
-    else cut(socket, parseFault(error))
+    else refuseSocket(socket, parseFault(error))
   })
 
   await listen(server, options.address)

@@ -146,8 +146,10 @@ describe('heads that RFC 9112 does not allow', () => {
   it.each(unread)(
     'RFC 9457 §4.2.1 what is refused unread is a problem (%i %s)',
     async (status, title, request) => {
-      const { port } = await start()
+      const refused: number[] = []
+      const { port } = await start(ok, { onRefused: (status) => refused.push(status) })
       const answer = await rawExchange(port, request)
+      expect(refused).toEqual([status])
       const [head = '', body = ''] = answer.split('\r\n\r\n')
       expect(head.split('\r\n')[0]).toBe(`HTTP/1.1 ${status} ${title}`)
       expect(head.toLowerCase()).toContain('\r\ncontent-type: application/problem+json')
