@@ -22,6 +22,7 @@ import { createUpstreamTls, tlsFault, type UpstreamTls } from './tls.ts'
 import {
   type ConnectionOptions,
   type ConnectionUser,
+  type Connector,
   UpstreamConnection,
 } from './upstream-connection.ts'
 import { createUpstreamReads, LARGE_ANSWER_BYTES, type UpstreamReads } from './upstream-reads.ts'
@@ -37,8 +38,6 @@ const PLACE_LIMITS: PlaceLimits = { connections: 4096, queue: 1024 }
 /** Upstreams close idle connections after 5 s or more (Node 5 s, nginx 75 s); one that says less is believed. */
 const KEEP_ALIVE_MS = 4_000
 const KEEP_ALIVE_MAX_MS = 60_000
-/** A connection attempt that nobody waits for any more ends here; each request's own limit is its route's. */
-const CONNECT_ABANDONED_MS = 30_000
 const RESPONSE_HEADER_BYTES_MAX = 65_536
 
 export type ClosableDispatch = UpstreamDispatch & {
@@ -125,13 +124,14 @@ const createUpstream = (origin: string, limits: PlaceLimits, { tls, reads }: Way
 const connectorWith = (reads: UpstreamReads, secureContext: SecureContext | undefined) =>
   buildConnector({
     allowH2: false,
-    timeout: CONNECT_ABANDONED_MS,
+    // Whoever waits for it has a limit, and ends the attempt with it.
+    timeout: 0,
     onread: reads.onread,
     ...(secureContext === undefined ? {} : { secureContext }),
-  })
+  }) as Connector
 
 /** Made anew with each context: the connector remembers sessions, and a resumed one is not verified again. */
-const connectByTls = (tls: UpstreamTls, reads: UpstreamReads): buildConnector.connector => {
+const connectByTls = (tls: UpstreamTls, reads: UpstreamReads): Connector => {
   let context = tls.context()
   let connect = connectorWith(reads, context)
   return (target, callback) => {
@@ -140,7 +140,7 @@ const connectByTls = (tls: UpstreamTls, reads: UpstreamReads): buildConnector.co
       context = now
       connect = connectorWith(reads, context)
     }
-    connect(target, callback)
+    return connect(target, callback)
   }
 }
 
@@ -228,7 +228,8 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   abort(): void {
     if (this.#isOver) return
     this.#end()
-    this.#controller?.abort(new Error('the call was ended'))
+    if (this.#controller === undefined) this.#connection?.stopConnecting()
+    else this.#controller.abort(new Error('the call was ended'))
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {

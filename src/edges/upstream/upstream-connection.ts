@@ -8,20 +8,33 @@ export interface ConnectionUser {
   goesBy(connection: UpstreamConnection): void
 }
 
-export type ConnectionOptions = Client.Options & { readonly connect: buildConnector.connector }
+/** As undici's connectors are: they give the socket at once, and call back when it is connected. */
+export type Connector = (
+  target: buildConnector.Options,
+  callback: buildConnector.Callback,
+) => Socket
+
+export type ConnectionOptions = Omit<Client.Options, 'connect'> & { readonly connect: Connector }
+
+interface Held {
+  connecting?: Socket | undefined
+  socket?: Socket | undefined
+}
 
 export class UpstreamConnection extends Client {
-  readonly #held: { socket?: Socket | undefined }
+  readonly #held: Held
 
   constructor(url: URL | string, options: ConnectionOptions) {
-    const held: { socket?: Socket | undefined } = {}
+    const held: Held = {}
     super(url, {
       ...options,
-      connect: (target, callback) =>
-        options.connect(target, (...result) => {
+      connect: (target, callback) => {
+        held.connecting = options.connect(target, (...result) => {
+          held.connecting = undefined
           held.socket = result[1] ?? undefined
           callback(...result)
-        }),
+        })
+      },
     })
     this.#held = held
   }
@@ -29,6 +42,14 @@ export class UpstreamConnection extends Client {
   /** The latest one; undefined before the first. */
   get socket(): Socket | undefined {
     return this.#held.socket
+  }
+
+  /**
+   * Ends an attempt to connect. Left alone it would go on for minutes where nothing answers, and the pool would have
+   * one connection less for as long.
+   */
+  stopConnecting(): void {
+    this.#held.connecting?.destroy(new Error('nobody waits for it any more'))
   }
 
   override dispatch(
