@@ -86,7 +86,8 @@ class StreamedBody implements RequestBody {
     stream.on('error', () => undefined)
     this.#stream = stream
     for (const chunk of this.#kept ?? []) stream.push(chunk)
-    if (this.#hasEnded) stream.push(null)
+    if (this.#failure !== undefined) stream.destroy(this.#failure)
+    else if (this.#hasEnded) stream.push(null)
     return stream
   }
 
@@ -111,6 +112,8 @@ class StreamedBody implements RequestBody {
     this.#kept = undefined
     this.#stream?.destroy()
     if (this.#isDiscarding || this.#hasEnded || this.#req.destroyed) return
+    // Reading says 100 (RFC 9110 §10.1.1), and nobody is to send what is dropped. That connection ends with its answer.
+    if (!this.#isListening && this.#req.headers.expect !== undefined) return
     this.#isDiscarding = true
     this.#seenBytes = 0
     this.#listen()
@@ -144,11 +147,12 @@ class StreamedBody implements RequestBody {
       this.#stream?.destroy(this.#failure)
       return
     }
-    if (this.#seenBytes > this.#limits.replayBytesMax) this.#kept = undefined
+    const stream = this.#stream?.destroyed === false ? this.#stream : undefined
+    // Between two streams nothing is lost: what comes is kept, whatever its size, and the rest waits in the socket.
+    if (stream !== undefined && this.#seenBytes > this.#limits.replayBytesMax)
+      this.#kept = undefined
     this.#kept?.push(chunk)
-    // Between two streams nothing is lost either: what comes is kept, and the rest waits in the socket.
-    const takesMore = this.#stream?.destroyed === false && this.#stream.push(chunk)
-    if (!takesMore) this.#req.pause()
+    if (stream?.push(chunk) !== true) this.#req.pause()
   }
 
   #resume(stream: Readable): void {

@@ -1,7 +1,7 @@
 /** Limits towards upstreams as a user of the whole gateway meets them: in status, code, `Retry-After` and visible ends. */
 
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { rawClient, startRawUpstream } from '../edges/upstream/raw-sockets.ts'
+import { rawClient, rawExchange, startRawUpstream } from '../edges/upstream/raw-sockets.ts'
 import { cookieLine, rawRequest, SAME_ORIGIN_FETCH } from '../hostile/raw-request.ts'
 import type { Browser } from '../support/browser.ts'
 import { waitFor, within } from '../support/wait.ts'
@@ -67,6 +67,24 @@ it('an upstream that is full: 503 with Retry-After, others go on as ever, and it
     next.socket.destroy()
     return arrived
   })
+})
+
+it('RFC 9110 §10.1.1: whoever waited in vain for a place hears no 100, and its connection ends', async () => {
+  const holding = await Promise.all(
+    [6, 7].map((n) =>
+      rawClient(
+        whole.port,
+        `GET /silent/${n} HTTP/1.1\r\nHost: localhost:${whole.port}\r\n${lines().join('\r\n')}\r\n\r\n`,
+      ),
+    ),
+  )
+  await Promise.all([6, 7].map((n) => silentGot(`/silent/${n} `)))
+  const answer = await rawExchange(
+    whole.port,
+    `POST /silent/8 HTTP/1.1\r\nHost: localhost:${whole.port}\r\n${lines().join('\r\n')}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n`,
+  )
+  expect(answer).toMatch(/^HTTP\/1\.1 503 /)
+  for (const { socket } of holding) socket.destroy()
 })
 
 const silentGot = (path: string) =>
