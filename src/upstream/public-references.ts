@@ -44,9 +44,13 @@ const mountOf = (route: Mounted): Mount => ({
  */
 export const publicReference = (reference: string, references: PublicReferences): string => {
   const read = asBrowsersRead(reference)
-  if (/^\/(?![/\\])/.test(read)) return publicPath(reference, references.own)
-  if (!/^(?:https?:|[/\\]{2})/i.test(read)) return reference
-  const url = URL.parse(read, references.own.upstream.href)
+  if (/^\/(?![/\\])/.test(read)) {
+    const path = publicPath(read, references.own)
+    // What followed the base path would be a host without it.
+    return NAMES_HOST.test(path) ? references.publicOrigin + path : path
+  }
+  if (!/^https?:/i.test(read) && !NAMES_HOST.test(read)) return reference
+  const url = URL.parse(percentEncoded(read), references.own.upstream.href)
   if (url === null) return reference
   // The scheme is left out: an API that believes X-Forwarded-Proto writes https before its internal name.
   const onHost = references.mounts.filter(
@@ -71,14 +75,23 @@ export const publicRefresh = (refresh: string, references: PublicReferences): st
     (_, before: string, target: string) => before + publicReference(target, references),
   )
 
+/** Browsers take either slash. */
+const NAMES_HOST = /^[/\\]{2}/
+
 /** WHATWG URL §4.4: without spaces at its ends, and without tabs anywhere. */
-const asBrowsersRead = (reference: string): string => reference.trim().replaceAll('\t', '')
+const asBrowsersRead = (reference: string): string =>
+  reference.replaceAll('\t', '').replace(/^ +| +$/g, '')
+
+/** Each character is a byte here, mostly of UTF-8: a URL parser would take it for a character of its own. */
+const percentEncoded = (latin1: string): string =>
+  latin1.replace(/[\u0080-\u00ff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`)
 
 /** Undoes what `upstreamPath` did. A path outside the base path, or already public, stays as it is. */
 const publicPath = (path: string, { basePath, strippedPrefix }: Mount): string => {
   if (strippedPrefix !== '' && isBelow(path, strippedPrefix)) return path
   if (!isBelow(path, basePath)) return path
-  return strippedPrefix + path.slice(basePath.length) || '/'
+  const rest = path.slice(basePath.length)
+  return strippedPrefix === '' && !rest.startsWith('/') ? `/${rest}` : strippedPrefix + rest
 }
 
 const isBelow = (path: string, prefix: string): boolean =>

@@ -263,6 +263,27 @@ describe('Location', () => {
     expect(locationOf(location, { upstream, stripPrefix: true })).toBe(expected)
   })
 
+  // Without the base path a rest of two slashes would name a host.
+  it.each([
+    ['/v2//evil.example/x', 'https://app.example.com//evil.example/x'],
+    ['/v2/\\evil.example/x', 'https://app.example.com/\\evil.example/x'],
+    ['/v2/\t/evil.example/x', 'https://app.example.com//evil.example/x'],
+    ['/v2/items', '/items'],
+    ['/v2', '/'],
+    ['/v2?x', '/?x'],
+    ['http://api.internal:8080/v2//evil.example', 'https://app.example.com//evil.example'],
+  ])('behind a base path alone %j becomes %j', (location, expected) => {
+    expect(locationOf(location, { upstream: 'http://api.internal:8080/v2' })).toBe(expected)
+  })
+
+  it.each([
+    ['http://api.internal:8080/api/café', 'https://app.example.com/api/caf%C3%A9'],
+    ['http://api.internal:8080/api/à', 'https://app.example.com/api/%C3%A0'],
+    ['http://api.internal:8080/api?à', 'https://app.example.com/api?%C3%A0'],
+  ])('keeps the bytes of UTF-8: %s becomes %s', (location, expected) => {
+    expect(locationOf(Buffer.from(location).toString('latin1'))).toBe(expected)
+  })
+
   it('Content-Location is the same place too', () => {
     const headers = passed(['Content-Location', 'http://api.internal:8080/api/x'])
     expect(onlyLineOf(headers, 'content-location')).toBe('https://app.example.com/api/x')
