@@ -22,6 +22,7 @@ import type { OpenSession, Vault } from './session/vault.ts'
 import { type Clock, milliseconds } from './time.ts'
 import { type ForwardResult, forward, type UpstreamDispatch } from './upstream/forward.ts'
 import type { HeldStreams } from './upstream/held-streams.ts'
+import { isFinalRecipient } from './upstream/max-forwards.ts'
 import { createRequestBody, isIdempotent } from './upstream/request-body.ts'
 import { type RequestHeaderPolicy, upstreamRequestHeaders } from './upstream/request-headers.ts'
 import {
@@ -43,6 +44,8 @@ export type ProxyOutcome =
   | { readonly kind: 'login'; readonly returnTo: string }
   /** The same, from another site: asked once more from our own page, so that the Strict cookie comes along. */
   | { readonly kind: 'same_site_page' }
+  /** `Max-Forwards: 0`: the API may not be asked what it can do. */
+  | { readonly kind: 'final_recipient' }
 
 export type RouteProxy = (request: ProxiedRequest, route: Route) => Promise<ProxyOutcome>
 
@@ -75,6 +78,8 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
     const session = await withFreshToken(route, await authenticate(request, presented))
     if (session.kind !== 'live' && !route.accept.includes('anonymous'))
       return withoutSession(request, route, session)
+    if (isFinalRecipient(request.method, request.header('max-forwards')))
+      return { kind: 'final_recipient' }
     return { kind: 'forwarded', result: await forwardWith(request, route, session) }
   }
 

@@ -3,6 +3,7 @@
 import { GatewayError } from '../errors.ts'
 import type { Route } from '../routing/route-table.ts'
 import { isHopByHop, nominatedBy, rememberVerdicts, withoutNominated } from './header-names.ts'
+import { oneForwardLess } from './max-forwards.ts'
 
 /** What a route fixes for all its requests, worked out once. */
 export interface RequestHeaderPolicy {
@@ -79,6 +80,9 @@ export const upstreamRequestHeaders = (
       case 'connection':
         nominated.push(...nominatedBy(value))
         break
+      case 'max-forwards':
+        kept.push(name, oneForwardLess(value))
+        break
       case 'cookie':
         if (policy.cookies.size > 0) cookies = joined(cookies, allowedCookies(value, policy), '; ')
         break
@@ -128,7 +132,15 @@ export const upstreamRequestHeaders = (
   return headers
 }
 
-type Verdict = 'pass' | 'drop' | 'connection' | 'cookie' | 'via' | 'traceparent' | 'tracestate'
+type Verdict =
+  | 'pass'
+  | 'drop'
+  | 'connection'
+  | 'cookie'
+  | 'via'
+  | 'max-forwards'
+  | 'traceparent'
+  | 'tracestate'
 
 /**
  * Names by which frameworks, proxies and clouds tell an API who is calling, over what, or by which method.
@@ -199,6 +211,10 @@ const ASSERTED_PREFIXES = [
   'x-authentik-',
   'x-appengine-',
   'x-consumer-',
+  // Envoy takes these for its own of whoever is beside it: repeat this, wait so long, send it there.
+  'x-envoy-',
+  'l5d-',
+  'x-jwt-',
   'x-endpoint-api-',
   'x-ms-token-',
   'x-pomerium-',
@@ -227,6 +243,7 @@ const SPECIAL: ReadonlyMap<string, Verdict> = new Map([
   ['connection', 'connection'],
   ['cookie', 'cookie'],
   ['via', 'via'],
+  ['max-forwards', 'max-forwards'],
   ['traceparent', 'traceparent'],
   ['tracestate', 'tracestate'],
   ['content-length', 'pass'],

@@ -170,6 +170,10 @@ const SPECIAL: ReadonlyMap<string, Verdict> = new Map([
   ['pragma', 'cache'],
   ['age', 'cache'],
   ['surrogate-control', 'cache'],
+  // To nginx, LiteSpeed and Akamai these count for more than Cache-Control.
+  ['x-accel-expires', 'cache'],
+  ['x-litespeed-cache-control', 'cache'],
+  ['edge-control', 'cache'],
   ['location', 'location'],
   ['content-location', 'location'],
   ['refresh', 'refresh'],
@@ -223,6 +227,9 @@ const DROPPED = new Set([
   // Commands to a proxy in front of the gateway, which would serve its own files for them.
   'x-accel-redirect',
   'x-sendfile',
+  'x-sendfile2',
+  'x-lighttpd-send-file',
+  'x-litespeed-location',
   'x-reproxy-url',
   // Set by the gateway.
   'x-content-type-options',

@@ -166,3 +166,29 @@ describe('RFC 9110 §7.6 a gateway that is led to itself', () => {
     expect(forwarded).toBeLessThanOrEqual(gateways().length)
   })
 })
+
+describe('RFC 9110 §7.6.2 Max-Forwards', () => {
+  const asked = (lines: readonly string[], method = 'OPTIONS') =>
+    rawRequest(doubting.port, { method, target: '/public', lines })
+
+  it('0: OPTIONS is answered here, and the API hears nothing of it', async () => {
+    const answer = await asked(['Max-Forwards: 0'])
+    expect(answer.status).toBe(204)
+    expect(doubting.api.requests).toHaveLength(0)
+  })
+
+  it.each([
+    ['1', '0'],
+    ['17', '16'],
+    ['99999999999999999999999999', '1000'],
+    ['many', 'many'],
+  ])('%s is sent on as %s', async (value, expected) => {
+    expect((await asked([`Max-Forwards: ${value}`])).status).toBe(200)
+    expect(doubting.api.requests.at(-1)?.headerLines('max-forwards')).toEqual([expected])
+  })
+
+  it('other methods need not heed it, and never get less than 0', async () => {
+    expect((await asked(['Max-Forwards: 0'], 'GET')).status).toBe(200)
+    expect(doubting.api.requests.at(-1)?.headerLines('max-forwards')).toEqual(['0'])
+  })
+})

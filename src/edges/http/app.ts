@@ -219,6 +219,7 @@ export const createApp = (dependencies: AppDependencies): App => {
           send(req, res, seeOther(loginUrl(settings.prefix, outcome.returnTo)), outside(requestId))
         if (outcome.kind === 'same_site_page')
           send(req, res, sameSitePage(`${target.rawPath}${target.query}`), outside(requestId))
+        if (outcome.kind === 'final_recipient') send(req, res, reply(204, []), outside(requestId))
         return
       }
       case 'spa': {

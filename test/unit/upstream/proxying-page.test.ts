@@ -32,6 +32,7 @@ const removedFromAnswers = section('Headers of an answer')
   .filter((paragraph) => paragraph.startsWith('Removed, because'))
   .flatMap(namesIn)
   .concat(['Expires', 'Pragma', 'Age', 'Surrogate-Control', 'CDN-Cache-Control'])
+  .concat(['X-Accel-Expires', 'X-LiteSpeed-Cache-Control', 'Edge-Control'])
 
 describe('docs/proxying.md', () => {
   it('names more than thirty headers that are removed from answers', () => {
