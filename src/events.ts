@@ -78,6 +78,15 @@ export type GatewayEvent =
       readonly note?: string
       readonly cause?: unknown
     }
+  /** An answer of an API ended after its head had been sent and before its end, so that no refusal could say so. */
+  | {
+      readonly type: 'answer_cut'
+      readonly requestId: string
+      readonly route: string
+      /** What the client had been told. */
+      readonly status: number
+      readonly reason: string
+    }
   | { readonly type: 'web_socket_opened'; readonly requestId: string; readonly route: string }
   | {
       readonly type: 'web_socket_closed'

@@ -89,7 +89,12 @@ export type ForwardResult =
   | { readonly kind: 'discarded'; readonly status: number }
   | { readonly kind: 'client_left' }
   /** The answer broke off or was cut after its head had been sent; so was the client's connection: it shows. */
-  | { readonly kind: 'truncated'; readonly status: number }
+  | {
+      readonly kind: 'truncated'
+      readonly status: number
+      /** A private word, as in refusals; `cut` where `hold` had it cut. */
+      readonly reason: string
+    }
 
 /**
  * Sends the request and streams the answer to `res`; resolves when the client has all of it, or has left.
@@ -125,6 +130,7 @@ class Exchange implements UpstreamObserver {
   #release: (() => void) | undefined
   #attempts = 0
   #status = 0
+  #brokeFor = 'cut'
   #state: 'waiting' | 'streaming' | 'ended' | 'truncated' | 'settled' = 'waiting'
   #isWritten = false
   /** Of an answer that is held. */
@@ -205,6 +211,7 @@ class Exchange implements UpstreamObserver {
   onFault(fault: UpstreamFault): void {
     if (this.#state === 'streaming') {
       this.#state = 'truncated'
+      this.#brokeFor = 'reason' in fault ? fault.reason : fault.kind
       this.#res.destroy()
       return
     }
@@ -273,10 +280,12 @@ class Exchange implements UpstreamObserver {
       this.#request.body.discard()
       this.#settle.resolve({ kind: 'client_left' })
     } else {
-      this.#settle.resolve({
-        kind: state === 'truncated' ? 'truncated' : 'sent',
-        status: this.#status,
-      })
+      const status = this.#status
+      this.#settle.resolve(
+        state === 'truncated'
+          ? { kind: 'truncated', status, reason: this.#brokeFor }
+          : { kind: 'sent', status },
+      )
     }
   }
 

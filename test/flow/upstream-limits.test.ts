@@ -102,4 +102,12 @@ it('the total limit inside an answer: it ends short of its length, and so does t
   expect(answer.status).toBe(200)
   expect(answer.text.length).toBeLessThan(1_000_000)
   await within(2_000, 'its end', endless.connections[0]?.closed ?? Promise.reject())
+  const told = () => whole.log.find(({ event }) => event === 'answer_cut')
+  expect(await waitFor('the log', told)).toMatchObject({
+    level: 'warn',
+    requestId: answer.header('x-request-id'),
+    route: '/endless',
+    status: 200,
+    reason: 'total',
+  })
 })

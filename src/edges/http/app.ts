@@ -24,6 +24,7 @@ import { checkHeadSize, type HeadLimits } from '../../routing/head-limits.ts'
 import { type ParsedTarget, parseTarget, type Target } from '../../routing/path.ts'
 import { matchRoute, type Route, type RouteTable } from '../../routing/route-table.ts'
 import type { Clock, Seconds } from '../../time.ts'
+import type { ForwardResult } from '../../upstream/forward.ts'
 import type { OpenSockets } from '../../upstream/open-sockets.ts'
 import { createEndpoints, type EndpointDependencies } from './endpoints.ts'
 import { createEventStreams, type EventStreamDependencies } from './event-streams.ts'
@@ -118,6 +119,18 @@ export const createApp = (dependencies: AppDependencies): App => {
     ),
     expectedOrigin: settings.loopback ? settings.publicOrigin : undefined,
   })
+
+  /** Nothing can be said to the client any more. What sessions and drains cut is meant to end so. */
+  const reportCut = (result: ForwardResult, requestId: string, { id }: Route) => {
+    if (result.kind !== 'truncated' || result.reason === 'cut') return
+    emit({
+      type: 'answer_cut',
+      requestId,
+      route: id,
+      status: result.status,
+      reason: result.reason,
+    })
+  }
 
   const foreignOrigins = new Set<string>()
   const FOREIGN_ORIGINS_MAX = 100
@@ -215,6 +228,7 @@ export const createApp = (dependencies: AppDependencies): App => {
         return events.serve(exchange)
       case 'route': {
         const outcome = await proxy(exchange, destination.route)
+        if (outcome.kind === 'forwarded') reportCut(outcome.result, requestId, destination.route)
         if (outcome.kind === 'login')
           send(req, res, seeOther(loginUrl(settings.prefix, outcome.returnTo)), outside(requestId))
         if (outcome.kind === 'same_site_page')

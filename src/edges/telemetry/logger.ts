@@ -75,6 +75,7 @@ const levelOf = (event: GatewayEvent): LogLevel => {
       return 'info'
     case 'login_failed':
     case 'sign_in_refused':
+    case 'answer_cut':
     case 'operator_notice':
       return 'warn'
     case 'store_reasserted':

@@ -89,6 +89,12 @@ export const createMetrics = (): Metrics => {
     labelNames: ['code', 'reason'],
     registers,
   })
+  const answersCut = new Counter({
+    name: 'coatcheck_answers_cut_total',
+    help: 'Answers of APIs that ended after their head had been sent and before their end',
+    labelNames: ['route', 'reason'],
+    registers,
+  })
   const responses = new Counter({
     name: 'coatcheck_upstream_responses_total',
     help: 'Exchanges by route and the status that the client got',
@@ -192,6 +198,9 @@ export const createMetrics = (): Metrics => {
         break
       case 'request_refused':
         refused.inc({ code: event.code, reason: bounded(event.reason) })
+        break
+      case 'answer_cut':
+        answersCut.inc({ route: event.route, reason: bounded(event.reason) })
         break
       case 'key_ring_changed':
         ringSecrets.reset()

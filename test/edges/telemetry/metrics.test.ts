@@ -185,6 +185,13 @@ describe('docs/metrics.md', () => {
     metrics.emit({ type: 'key_ring_changed', seals: 1, opens: [1] })
     metrics.emit({ type: 'seal_renewed', session: 's', of: 'ticket' })
     metrics.emit({ type: 'store_reasserted', written: 1, lost: 0, lostEnds: 0, durationMs: 1 })
+    metrics.emit({
+      type: 'answer_cut',
+      requestId: 'r',
+      route: '/',
+      status: 200,
+      reason: 'idle',
+    })
     metrics.emit({ type: 'web_socket_opened', requestId: 'r', route: '/' })
     metrics.emit({
       type: 'web_socket_closed',

@@ -335,7 +335,9 @@ describe('an answer that breaks off', () => {
     request.end()
     const response = await answerTo(request)
     await expect(buffer(response)).rejects.toMatchObject({ code: 'ECONNRESET' })
-    expect(await outcomesOf(gateway)).toEqual([{ kind: 'truncated', status: 200 }])
+    expect(await outcomesOf(gateway)).toEqual([
+      { kind: 'truncated', status: 200, reason: 'connection_lost' },
+    ])
   })
 
   it('is cut where the upstream falls silent for longer than the idle limit', async () => {
@@ -356,7 +358,7 @@ describe('an answer that breaks off', () => {
     const request = send(`${gateway.url}/api`)
     request.end()
     await expect(buffer(await answerTo(request))).rejects.toMatchObject({ code: 'ECONNRESET' })
-    expect(await outcomesOf(gateway)).toEqual([{ kind: 'truncated', status: 200 }])
+    expect(await outcomesOf(gateway)).toEqual([{ kind: 'truncated', status: 200, reason: 'idle' }])
   })
 
   it('leaves an event stream alone where the idle limit is 0', async () => {
