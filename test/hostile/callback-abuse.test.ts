@@ -112,8 +112,9 @@ describe('RFC 6749 §3.1 parameters that come twice, or are no parameters', () =
   })
 
   it('a target or head beyond every limit is answered, and the process lives', async () => {
-    expect((await ask(`/bff/callback?code=${'c'.repeat(9000)}`, [])).status).toBe(400)
-    expect((await ask(`/bff/callback?code=${'c'.repeat(40_000)}`, [])).status).toBe(431)
+    expect((await ask(`/bff/callback?code=${'c'.repeat(8000)}`, [])).status).toBe(400)
+    expect((await ask(`/bff/callback?code=${'c'.repeat(9000)}`, [])).status).toBe(414)
+    expect([414, 431]).toContain((await ask(`/bff/callback?code=${'c'.repeat(90_000)}`, [])).status)
     expect((await ask(`/bff/callback?${'a&'.repeat(4000)}state=x`, [])).status).toBe(400)
   })
 
