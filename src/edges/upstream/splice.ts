@@ -14,8 +14,10 @@ interface End {
 
 /** A peer on a machine that is gone says nothing: probes end its connection. */
 const TCP_PROBE_AFTER_MS = 60_000
-/** How long a side that was told the end may take to close: last frames reach it, and it cannot stay half open. */
+/** How long a side that was told the end may take to close: it cannot stay half open. */
 const WIND_DOWN_MS = 2_000
+/** How long the last words of one end may wait for the other to read them: as long as WebSocket libraries wait. */
+const LAST_WORDS_MS = 30_000
 
 export const splice = (client: End, upstream: End, observer: SocketObserver): OpenSocket =>
   new Splice(client, upstream, observer)
@@ -27,6 +29,7 @@ class Splice implements OpenSocket {
   #isWindingDown = false
   #isOver = false
   #timer: NodeJS.Timeout | undefined
+  #cutsAtMs = Number.POSITIVE_INFINITY
 
   constructor(client: End, upstream: End, observer: SocketObserver) {
     this.#observer = observer
@@ -44,12 +47,13 @@ class Splice implements OpenSocket {
   }
 
   close(code: number, reason: string): void {
-    if (this.#isOver || this.#isWindingDown || this.#endedBy === 'gateway') return
+    if (this.#isOver || this.#endedBy === 'gateway') return
+    this.#cutWithin(WIND_DOWN_MS)
+    if (this.#isWindingDown) return
     this.#endedBy ??= 'gateway'
     const [fromClient, fromUpstream] = this.#sides
     fromUpstream?.endWith(closeFrame(code, reason))
     fromClient?.endWith(closeFrame(code, reason, randomBytes(4)))
-    this.#timer ??= setTimeout(this.#cut, WIND_DOWN_MS)
   }
 
   #begin(direction: Direction, head: Buffer, name: 'client' | 'upstream'): void {
@@ -85,15 +89,26 @@ class Splice implements OpenSocket {
       this.#observer.ended(this.#endedBy ?? 'gateway')
       return
     }
-    if (this.#isWindingDown) return
-    this.#isWindingDown = true
-    for (const direction of this.#sides) direction.stop()
-    for (const { source } of this.#sides) source.end()
-    this.#timer ??= setTimeout(this.#cut, WIND_DOWN_MS)
+    if (!this.#isWindingDown) {
+      this.#isWindingDown = true
+      for (const direction of this.#sides) direction.stop()
+      for (const { source } of this.#sides) source.once('finish', () => this.#windDown()).end()
+    }
+    const hasSaidAll = this.#sides.every(
+      ({ source }) => source.writableFinished || source.destroyed,
+    )
+    this.#cutWithin(hasSaidAll ? WIND_DOWN_MS : LAST_WORDS_MS)
   }
 
-  readonly #cut = (): void => {
-    for (const { source } of this.#sides) source.destroy()
+  /** What is to be cut sooner stays so. */
+  #cutWithin(durationMs: number): void {
+    const atMs = performance.now() + durationMs
+    if (atMs >= this.#cutsAtMs) return
+    this.#cutsAtMs = atMs
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      for (const { source } of this.#sides) source.destroy()
+    }, durationMs)
   }
 }
 

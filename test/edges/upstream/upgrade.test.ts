@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { createUpstreamTls } from '../../../src/edges/upstream/tls.ts'
@@ -222,6 +223,56 @@ describe('a WebSocket through the splice', () => {
     const { port } = await startSplicer(upstream.url)
     const answer = await rawExchange(port, HANDSHAKE)
     expect(answer.endsWith(last)).toBe(true)
+  })
+
+  describe('the last bytes before an end, whose reader stands still', () => {
+    const LAST = 'the very last'
+    const PART = 'x'.repeat(32 * 1024)
+
+    /** The kernel takes nothing more for the client, a last part waits in the gateway, and the upstream is gone. */
+    const startStandstill = async () => {
+      let sent = ''
+      const paused = Promise.withResolvers<void>()
+      const waiting = () => splicer.sockets[0]?.writableLength ?? 0
+      const upstream = await startRawUpstream(async ({ socket, receives }) => {
+        await receives('\r\n\r\n')
+        socket.write(AGREED)
+        await paused.promise
+        while (waiting() === 0) {
+          socket.write(PART)
+          sent += PART
+          await sleep(1)
+        }
+        sent += LAST
+        socket.end(LAST)
+      })
+      closers.push(() => upstream.close())
+      const splicer = await startSplicer(upstream.url)
+      const client = await rawClient(splicer.port, HANDSHAKE)
+      await client.receives('101')
+      client.socket.pause()
+      paused.resolve()
+      const isEnding = () => splicer.sockets[0]?.writableEnded
+      await waitFor('the end has come', isEnding, { timeoutMs: 20_000 })
+      const outcome = splicer.outcomes[0] ?? expect.unreachable()
+      if (outcome instanceof GatewayError || outcome.kind !== 'open') expect.unreachable()
+      return { client, outcome, sent: () => sent }
+    }
+
+    it('wait for it', async () => {
+      const { client, sent } = await startStandstill()
+      await sleep(3_000)
+      client.socket.resume()
+      await within(5_000, 'closed', client.closed)
+      expect(client.received().endsWith(`\r\n\r\n${sent()}`)).toBe(true)
+    })
+
+    it('hold up no last word of the gateway', async () => {
+      const { client, outcome } = await startStandstill()
+      outcome.socket.close(4401, 'logout')
+      expect(await within(4_000, 'both connections are closed', outcome.ended)).toBe('upstream')
+      client.socket.destroy()
+    })
   })
 
   it('a reader that stalls holds back the writer, not the memory', async () => {
