@@ -137,6 +137,14 @@ describe('a client that sends more than a handshake', () => {
     expect(sent.match(/\r\nconnection: /gi)).toHaveLength(1)
   })
 
+  it('a value that reads like a name is no name', async () => {
+    script = agree
+    const note = 'X-Note: Sec-WebSocket-Key'
+    const client = await connect(handshake().replace('Connection:', `${note}\r\nConnection:`))
+    await client.receives('HTTP/1.1 ')
+    expect(client.received()).toMatch(/^HTTP\/1\.1 101 /)
+  })
+
   it('no token is in the request line', async () => {
     script = agree
     const client = await connect(handshake())

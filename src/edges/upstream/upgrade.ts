@@ -103,8 +103,10 @@ const agreementFault = (
   handshake: UpstreamHandshake,
 ): string | undefined => {
   if (headers.upgrade?.toLowerCase() !== 'websocket') return 'other_protocol'
-  const names = handshake.headers.map((word) => word.toLowerCase())
-  const key = handshake.headers[names.indexOf('sec-websocket-key') + 1]
+  const key = handshake.headers.find(
+    (_value, index, words) =>
+      index % 2 === 1 && words[index - 1]?.toLowerCase() === 'sec-websocket-key',
+  )
   return headers['sec-websocket-accept'] === acceptOf(key ?? '') ? undefined : 'accept_mismatch'
 }
 
