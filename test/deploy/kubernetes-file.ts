@@ -17,6 +17,13 @@ const probe = z.strictObject({
   failureThreshold: z.int(),
 })
 
+const commandProbe = z.strictObject({
+  exec: z.strictObject({ command: z.array(z.string()).min(1) }),
+  periodSeconds: z.int(),
+  timeoutSeconds: z.int(),
+  failureThreshold: z.int(),
+})
+
 const container = z.strictObject({
   name: z.string(),
   image: z.string(),
@@ -24,7 +31,6 @@ const container = z.strictObject({
   ports: z.array(z.strictObject({ name: z.string(), containerPort: z.int() })).default([]),
   startupProbe: probe.optional(),
   livenessProbe: probe.optional(),
-  readinessProbe: probe.optional(),
   lifecycle: z
     .strictObject({
       preStop: z.strictObject({ sleep: z.strictObject({ seconds: z.int() }) }),
@@ -73,7 +79,10 @@ const deployment = z.strictObject({
             labelSelector: selector,
           }),
         ),
-        containers: z.tuple([container, container]),
+        containers: z.tuple([
+          container.extend({ readinessProbe: probe }),
+          container.extend({ readinessProbe: commandProbe }),
+        ]),
         volumes: z.array(
           z.strictObject({
             name: z.string(),

@@ -149,6 +149,13 @@ describe('its settings', () => {
     expect(config.routes.map(({ upstream }) => new URL(upstream).hostname)).toEqual(['127.0.0.1'])
   })
 
+  it('give a pod no calls before its API takes them, asked where it listens', () => {
+    const [address] = api.readinessProbe.exec.command.filter((word) => word.startsWith('http'))
+    expect(config.routes.map(({ upstream }) => new URL(upstream).origin)).toEqual([
+      new URL(address ?? '').origin,
+    ])
+  })
+
   it('end the drain before the API goes, and both before the pod is killed', () => {
     const { delay, deadline } = config.drain
     const apiWaits = api.lifecycle?.preStop.sleep.seconds ?? 0
@@ -158,7 +165,7 @@ describe('its settings', () => {
   })
 
   it('fail readiness for longer than it takes to be noticed', () => {
-    const { periodSeconds, failureThreshold, timeoutSeconds = 1 } = gateway.readinessProbe!
+    const { periodSeconds, failureThreshold, timeoutSeconds = 1 } = gateway.readinessProbe
     expect(config.drain.delay).toBeGreaterThan(periodSeconds * failureThreshold + timeoutSeconds)
   })
 
