@@ -4,8 +4,6 @@
  */
 
 import type { Duplex } from 'node:stream'
-import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
-import { GatewayError } from './errors.ts'
 import type { CallAdmission, ClientAddress } from './guard/admission.ts'
 import { type SessionReading, sessionRefusal } from './guard/by-session.ts'
 import type { RequestFacts } from './guard/fetch-metadata.ts'
@@ -42,7 +40,6 @@ export interface HandshakeDependencies extends RouteSessionDependencies {
   readonly admitCall: CallAdmission
   readonly vault: Vault
   readonly renewal: TicketRenewal
-  readonly rejections: RejectionWatch
   readonly sockets: OpenSockets
   readonly shakeHands: ShakeHands
   readonly requestPolicy: (route: Route) => RequestHeaderPolicy
@@ -52,8 +49,9 @@ export interface HandshakeDependencies extends RouteSessionDependencies {
 type LiveReading = SessionReading & { readonly kind: 'live' }
 
 export const createHandshake = (dependencies: HandshakeDependencies): RouteHandshake => {
-  const { guard, admission, admitCall, vault, renewal, machine, rejections } = dependencies
-  const { presentedCredential, authenticate, withFreshToken } = createRouteSession(dependencies)
+  const { guard, admission, admitCall, vault, renewal } = dependencies
+  const { presentedCredential, authenticate, withFreshToken, sendWithToken } =
+    createRouteSession(dependencies)
 
   return async (request, route) => {
     const presented = presentedCredential(request, route)
@@ -115,27 +113,19 @@ export const createHandshake = (dependencies: HandshakeDependencies): RouteHands
     return status
   }
 
-  /** Once; and once more with a newer token where the upstream called the first one invalid. */
-  async function answerOf(
+  function answerOf(
     request: HandshakeRequest,
     route: Route,
     live: LiveReading | undefined,
   ): Promise<HandshakeAnswer> {
-    const first = await shakenWith(request, route, live?.open)
-    if (live === undefined || route.credential === 'none' || !callsTokenInvalid(first)) return first
-    const mayReplay = machine.hasRunOut(live.open) || rejections.mayReplay(route.id)
-    if (!mayReplay || !machine.mayForce(live.open)) return first
-    first.abandon()
-    const newer = await machine.force(live.open)
-    // Where nothing newer can be had the upstream is asked again, and its 401 passed on.
-    if (newer === undefined) return shakenWith(request, route, live.open)
-    const second = await shakenWith(request, route, newer)
-    if (callsTokenInvalid(second) && machine.hasRunOut(newer)) {
-      second.abandon()
-      throw new GatewayError('provider_unavailable', { reason: 'token_ran_out' })
-    }
-    rejections.replayed(route.id, second.kind === 'refused' && second.status === 401)
-    return second
+    if (live === undefined || route.credential === 'none')
+      return shakenWith(request, route, live?.open)
+    return sendWithToken<HandshakeAnswer>(route, live.open, async (session, isUnwanted) => {
+      const answer = await shakenWith(request, route, session)
+      if (answer.kind !== 'refused' || !isUnwanted(answer.status, answer.rawHeaders)) return answer
+      answer.abandon()
+      return 'unwanted'
+    })
   }
 
   function shakenWith(
@@ -161,11 +151,6 @@ export const createHandshake = (dependencies: HandshakeDependencies): RouteHands
     })
   }
 }
-
-const callsTokenInvalid = (
-  answer: HandshakeAnswer,
-): answer is HandshakeAnswer & { readonly kind: 'refused' } =>
-  answer.kind === 'refused' && isInvalidToken(answer.status, answer.rawHeaders)
 
 const afterEnd = (end: WatchedEnd): Exclude<SessionReading, { kind: 'live' }> =>
   end === 'unknown' ? { kind: 'absent', why: 'no_record' } : { kind: 'ended', reason: end }

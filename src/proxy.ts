@@ -4,8 +4,6 @@
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { isInvalidToken, type RejectionWatch } from './credential/rejection-watch.ts'
-import { GatewayError } from './errors.ts'
 import type { CallAdmission, ClientAddress } from './guard/admission.ts'
 import { type SessionReading, sessionRefusal } from './guard/by-session.ts'
 import {
@@ -14,7 +12,11 @@ import {
   type RequestFacts,
 } from './guard/fetch-metadata.ts'
 import type { RequestKind, SameOriginGuard } from './guard/same-origin.ts'
-import { createRouteSession, type RouteSessionDependencies } from './route-session.ts'
+import {
+  createRouteSession,
+  type RouteSessionDependencies,
+  type SendWith,
+} from './route-session.ts'
 import type { Target } from './routing/path.ts'
 import { type Route, upstreamPath } from './routing/route-table.ts'
 import type { TicketRenewal } from './session/ticket-renewal.ts'
@@ -54,7 +56,6 @@ export interface ProxyDependencies extends RouteSessionDependencies {
   readonly admitCall: CallAdmission
   readonly vault: Vault
   readonly renewal: TicketRenewal
-  readonly rejections: RejectionWatch
   readonly dispatch: UpstreamDispatch
   readonly streams: HeldStreams
   readonly clock: Clock
@@ -66,9 +67,9 @@ export interface ProxyDependencies extends RouteSessionDependencies {
 const REPLAY_BYTES_MAX = 64 * 1024
 
 export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
-  const { guard, admission, admitCall, vault, renewal, machine, rejections, dispatch, streams } =
-    dependencies
-  const { presentedCredential, authenticate, withFreshToken } = createRouteSession(dependencies)
+  const { guard, admission, admitCall, vault, renewal, dispatch, streams } = dependencies
+  const { presentedCredential, authenticate, withFreshToken, sendWithToken } =
+    createRouteSession(dependencies)
 
   return async (request, route) => {
     const presented = presentedCredential(request, route)
@@ -83,7 +84,6 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
     return { kind: 'forwarded', result: await forwardWith(request, route, session) }
   }
 
-  /** Once; and once more with a newer token where the upstream called the first one invalid. */
   async function forwardWith(
     request: ProxiedRequest,
     route: Route,
@@ -132,33 +132,20 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
       )
 
     if (live === undefined || route.credential === 'none') return attempt(live?.open)
+    const send: SendWith<ForwardResult> = async (session, isUnwanted) => {
+      const result = await attempt(session, (status, rawHeaders) =>
+        isUnwanted(status, rawHeaders) ? 'discard' : 'pass',
+      )
+      return result.kind === 'discarded' ? 'unwanted' : result
+    }
     // RFC 9110 §9.2.2: what is not idempotent is never sent twice, whether it has a body or not.
-    const mayReplay = isIdempotent(method)
-    const first = await attempt(live.open, (status, rawHeaders) =>
-      mayReplay &&
-      isInvalidToken(status, rawHeaders) &&
-      body.replayable() &&
-      (machine.hasRunOut(live.open) || rejections.mayReplay(route.id)) &&
-      machine.mayForce(live.open)
-        ? 'discard'
-        : 'pass',
-    )
-    if (first.kind !== 'discarded') return first
-    const newer = await machine.force(live.open).catch((thrown: unknown) => {
+    const mayRepeat = () => isIdempotent(method) && body.replayable()
+    try {
+      return await sendWithToken(route, live.open, send, mayRepeat)
+    } catch (thrown) {
       body.discard()
       throw thrown
-    })
-    // Where nothing newer can be had the upstream is asked again, and its 401 passed on.
-    if (newer === undefined) return attempt(live.open)
-    const second = await attempt(newer, (status, rawHeaders) =>
-      isInvalidToken(status, rawHeaders) && machine.hasRunOut(newer) ? 'discard' : 'pass',
-    )
-    if (second.kind === 'discarded') {
-      body.discard()
-      throw new GatewayError('provider_unavailable', { reason: 'token_ran_out' })
     }
-    rejections.replayed(route.id, second.kind === 'sent' && second.status === 401)
-    return second
   }
 }
 
