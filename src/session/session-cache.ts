@@ -1,6 +1,6 @@
 /**
  * Opened sessions in this process's memory, so that not every request reads and decrypts its own. Only while changes
- * are told (`session-changes.ts`): what may have changed is read from the store.
+ * are told (`session-changes.ts`): what may have changed is read from the store, and decrypted where it did change.
  */
 
 import { timingSafeEqual } from 'node:crypto'
@@ -8,9 +8,9 @@ import { LRUCache } from 'lru-cache'
 import type { Clock, EpochMs, Seconds } from '../time.ts'
 import type { CurrentKeyRing } from './key-ring.ts'
 import type { RecordSealer } from './record.ts'
-import { activityIsDue, lifetimeAt, type SessionDigest } from './session.ts'
+import { activityIsDue, lifetimeAt, type Session, type SessionDigest } from './session.ts'
 import type { SessionChanges } from './session-changes.ts'
-import type { SessionStore } from './session-store.ts'
+import type { SessionStore, StoredRecord } from './session-store.ts'
 import type { Ticket } from './ticket.ts'
 import type { OpenSession } from './vault.ts'
 
@@ -27,6 +27,8 @@ export interface SessionCache {
   find(ticket: Ticket): OpenSession | undefined
   /** The same, and no lookup that metrics count. */
   peek(ticket: Ticket): OpenSession | undefined
+  /** The session in a record that was just read, where this key opened the very same bytes before. */
+  openedBefore(ticket: Ticket, record: StoredRecord): Session | undefined
   /** Activity that is being written to the store counts here from now on. */
   noteActivity(digest: SessionDigest, at: EpochMs): void
   forget(digest: SessionDigest): void
@@ -47,10 +49,13 @@ export interface SessionCacheDependencies {
 }
 
 interface Entry {
-  readonly open: OpenSession
+  open: OpenSession
   readonly ringId: number
-  readonly filledAtMs: number
+  /** Never, for what was read while changes were not told. */
+  filledAtMs: number
 }
+
+const NEVER_MS = Number.NEGATIVE_INFINITY
 
 /** However well changes are told. */
 const ENTRY_LIFE_MS = 30_000
@@ -87,21 +92,31 @@ export const createSessionCache = (dependencies: SessionCacheDependencies): Sess
     if (!changes.areTold()) return undefined
     const entry = entries.get(ticket.digest)
     if (entry === undefined) return undefined
-    const { open, ringId, filledAtMs } = entry
+    const { open, filledAtMs } = entry
     if (clock.monotonicMs() - filledAtMs >= ENTRY_LIFE_MS) return undefined
-    // Another key opens nothing, and a secret that left the ring takes with it what it had sealed.
-    if (!timingSafeEqual(open.ticket.key, ticket.key)) return undefined
-    if (ring.current.find(ringId) === undefined) return undefined
+    if (!isOpenedBy(entry, ticket)) return undefined
     const now = clock.now()
     if (lifetimeAt(open.session, open.lastActivityAt, idle, now) !== 'live') return undefined
     // Another replica may have remembered it meanwhile: only the store knows whether it is due, and that it is idle.
     return activityIsDue(open.lastActivityAt, idle, now) ? undefined : open
   }
 
+  /** Another key opens nothing, and a secret that left the ring takes with it what it had sealed. */
+  const isOpenedBy = ({ open, ringId }: Entry, ticket: Ticket): boolean =>
+    timingSafeEqual(open.ticket.key, ticket.key) && ring.current.find(ringId) !== undefined
+
   const keep = (open: OpenSession) => {
+    const { digest } = open.ticket
+    const filledAtMs = changes.areTold() ? clock.monotonicMs() : NEVER_MS
+    const entry = entries.peek(digest)
+    if (entry?.open.session === open.session) {
+      // As large as before.
+      entry.open = open
+      entry.filledAtMs = filledAtMs
+      return
+    }
     const ringId = records.ringIdOf(open.record)
-    if (ringId === undefined || !changes.areTold()) return
-    entries.set(open.ticket.digest, { open, ringId, filledAtMs: clock.monotonicMs() })
+    if (ringId !== undefined) entries.set(digest, { open, ringId, filledAtMs })
   }
 
   return {
@@ -113,6 +128,16 @@ export const createSessionCache = (dependencies: SessionCacheDependencies): Sess
     },
 
     peek: usable,
+
+    openedBefore: (ticket, record) => {
+      const entry = entries.get(ticket.digest)
+      if (entry === undefined || !isOpenedBy(entry, ticket)) return undefined
+      const { session, record: before } = entry.open
+      const isSame =
+        session.generation === record.generation &&
+        Buffer.compare(before.sealed, record.sealed) === 0
+      return isSame ? session : undefined
+    },
 
     noteActivity: (digest, at) => {
       const entry = entries.peek(digest)

@@ -140,16 +140,20 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
 
   const read: Vault['read'] = async (ticket) => {
     const state = await store.load(ticket.digest)
-    if (state.kind === 'ended') return state
-    if (state.kind === 'absent') return { kind: 'absent', why: 'no_record' }
+    if (state.kind !== 'live') {
+      // Its tokens stay no longer in memory than they have to.
+      cache.forget(ticket.digest)
+      return state.kind === 'ended' ? state : { kind: 'absent', why: 'no_record' }
+    }
     const { record, lastActivityAt } = state
-    const opened = records.open(ticket.digest, ticket.key, record)
-    if (opened === undefined) return { kind: 'absent', why: 'not_opened' }
-    const lifetime = lifetimeAt(opened.session, lastActivityAt, lifetimes.idle, clock.now())
+    const session =
+      cache.openedBefore(ticket, record) ?? records.open(ticket.digest, ticket.key, record)?.session
+    if (session === undefined) return { kind: 'absent', why: 'not_opened' }
+    const lifetime = lifetimeAt(session, lastActivityAt, lifetimes.idle, clock.now())
     if (lifetime === 'live')
-      return { kind: 'live', open: { ticket, session: opened.session, record, lastActivityAt } }
-    const over = { ticket, session: opened.session }
-    if (await sharesItsGrant(ticket.digest, opened.session)) await end(over, lifetime)
+      return { kind: 'live', open: { ticket, session, record, lastActivityAt } }
+    const over = { ticket, session }
+    if (await sharesItsGrant(ticket.digest, session)) await end(over, lifetime)
     else await endLatest(over, lifetime)
     return { kind: 'ended', reason: lifetime }
   }

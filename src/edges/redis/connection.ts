@@ -3,7 +3,7 @@
  * made beside the present one, which stays in use until the new one works.
  */
 
-import type { Redis } from 'ioredis'
+import { Cluster, type Redis } from 'ioredis'
 import type { RedisAddress, RedisTimeouts } from './address.ts'
 import { mastersNow, mastersOf, type RedisClient, type RedisCommands } from './client.ts'
 import { ADVICE, type FailureReason, storeUnavailable } from './failure.ts'
@@ -44,6 +44,8 @@ export interface RedisConnection {
   runOnMasters<T>(command: (master: Redis) => Promise<T>): Promise<readonly T[]>
   /** Like `run`, with all of those servers at once. */
   withMasters<T>(command: (masters: readonly Redis[]) => Promise<T>): Promise<T>
+  /** One command then takes keys of one hash tag only, and which server it goes to depends on that. */
+  isCluster(): boolean
   /** Those servers now, in no order; none while there is no connection. */
   masters(): readonly Redis[]
   /**
@@ -192,6 +194,7 @@ export const createRedisConnection = (options: RedisConnectionOptions): RedisCon
     runOnMasters: (command) => withMasters((masters) => Promise.all(masters.map(command))),
     withMasters,
 
+    isCluster: () => current.client instanceof Cluster,
     masters: () => (current.isReady() ? mastersNow(current.client) : []),
 
     onMasters: (listener) => {

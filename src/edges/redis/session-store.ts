@@ -1,6 +1,6 @@
 /**
- * Sessions in Redis: one command per read, one script per write, and what was written kept in the journal.
- * docs/session-data.md lists the keys.
+ * Sessions in Redis: one command for reads that come at once, one script per write, and what was written kept in the
+ * journal. docs/session-data.md lists the keys.
  */
 
 import type { EndReason } from '../../events.ts'
@@ -16,6 +16,7 @@ import {
 import { type Clock, type EpochMs, epochMs } from '../../time.ts'
 import type { RedisConnection } from './connection.ts'
 import { notConfirmed, storeUnavailable, unreadableAnswer } from './failure.ts'
+import { createGatheredReads } from './gathered-reads.ts'
 import type { Journal, JournalEntry } from './journal.ts'
 import type { Settling } from './settling.ts'
 import { BURY_LUA, READ_STORED_LUA, readStored, writeRecord } from './stored-form.ts'
@@ -101,6 +102,7 @@ export interface RedisSessionStoreOptions {
 export const createRedisSessionStore = (options: RedisSessionStoreOptions): SessionStore => {
   const { connection, writes, journal, settling, clock, endedUntold } = options
   const { keys } = connection
+  const readPair = createGatheredReads(connection)
   const create = writes.script('cc_create', 2, CREATE)
   const touch = connection.script('cc_touch', 2, TOUCH)
   const replace = writes.script('cc_replace', 6, REPLACE)
@@ -111,10 +113,8 @@ export const createRedisSessionStore = (options: RedisSessionStoreOptions): Sess
   const isForgotten = (expiresAt: EpochMs): boolean => clock.now() >= expiresAt
 
   const read = async (digest: SessionDigest): Promise<StoredState> => {
-    const [value, idle] = await connection.run((client) =>
-      client.mgetBuffer(keys.record(digest), keys.idle(digest)),
-    )
-    if (value === null || value === undefined) return { kind: 'absent' }
+    const [value, idle] = await readPair(digest)
+    if (value === null) return { kind: 'absent' }
     const stored = readStored(value)
     if (stored === undefined) throw unreadableAnswer('record')
     return stored.kind === 'live' ? { ...stored, lastActivityAt: activityFrom(idle) } : stored
@@ -283,7 +283,7 @@ const oneOf = <const Word extends string>(words: readonly Word[], answer: unknow
   return word
 }
 
-const activityFrom = (idle: Buffer | null | undefined): EpochMs | undefined => {
+const activityFrom = (idle: Buffer | null): EpochMs | undefined => {
   const instant = idle?.toString('latin1') ?? ''
   return /^\d+$/.test(instant) ? epochMs(Number(instant)) : undefined
 }

@@ -1,12 +1,13 @@
 /** Sessions served from memory: never past a change, a gap, a deadline or an own write, and never to another key. */
 
 import { randomBytes } from 'node:crypto'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { MemoryStores } from '../../../src/edges/memory/stores.ts'
 import { createKeyRing } from '../../../src/session/key-ring.ts'
 import type { TokenSet } from '../../../src/session/session.ts'
 import type { SessionChangeListener, SessionChanges } from '../../../src/session/session-changes.ts'
 import type { SessionStore } from '../../../src/session/session-store.ts'
+import type { Ticket } from '../../../src/session/ticket.ts'
 import type { OpenSession, Vault } from '../../../src/session/vault.ts'
 import { after, milliseconds, seconds } from '../../../src/time.ts'
 import { createFakeClock } from '../../support/fake-clock.ts'
@@ -349,6 +350,87 @@ describe('whose ticket it is', () => {
     expect(await readsOf(open)).toBe(0)
     ring.current = createKeyRing(['another-secret-of-more-than-32-characters'])
     expect(await vault.load(open.ticket)).toMatchObject({ kind: 'absent' })
+  })
+})
+
+/** Where changes are not told, so that each load reads the store. */
+const setUpUntold = async () => {
+  const world = await setUp()
+  world.lose()
+  const opening = vi.spyOn(world.records, 'open')
+  /** How many records it takes to open to load the session once, which reads the store in any case. */
+  const openingsOf = async (ticket: Ticket) => {
+    const [before, loads] = [opening.mock.calls.length, world.seen.loads]
+    await world.vault.load(ticket)
+    expect(world.seen.loads - loads).toBe(1)
+    return opening.mock.calls.length - before
+  }
+  expect(await openingsOf(world.open.ticket)).toBe(1)
+  return { ...world, openingsOf }
+}
+
+describe('a record that is read again', () => {
+  it('is not opened again while its bytes are the same', async () => {
+    const { open, vault, openingsOf } = await setUpUntold()
+    const [first, second] = [await vault.load(open.ticket), await vault.read(open.ticket)]
+    expect(second).toEqual(first)
+    expect(await openingsOf(open.ticket)).toBe(0)
+  })
+
+  it('is opened again once it was replaced, by whomever', async () => {
+    const world = await setUpUntold()
+    const { open, vault, openingsOf } = world
+    await refreshElsewhere(world, open)
+    expect(await generationOf(vault, open)).toBe(1)
+    expect(await openingsOf(open.ticket)).toBe(0)
+  })
+
+  it('is opened again where one byte differs, and then not taken', async () => {
+    const { open, vault, stores, openingsOf } = await setUpUntold()
+    const sealed = Uint8Array.from(open.record.sealed)
+    sealed[sealed.length - 1] = (sealed.at(-1) ?? 0) ^ 1
+    await stores.sessions.reseal(open.ticket.digest, { ...open.record, sealed })
+    expect(await openingsOf(open.ticket)).toBe(1)
+    expect(await vault.load(open.ticket)).toEqual({ kind: 'absent', why: 'not_opened' })
+  })
+
+  it('is not taken with a generation that is not the sealed one', async () => {
+    const { open, vault, stores } = await setUpUntold()
+    const record = { ...open.record, generation: 1 }
+    await stores.sessions.replace(open.ticket.digest, 0, 'attempt-1', record)
+    expect(await vault.load(open.ticket)).toEqual({ kind: 'absent', why: 'not_opened' })
+  })
+
+  it('opens with no other key', async () => {
+    const { open, vault, openingsOf } = await setUpUntold()
+    const forged = { ...open.ticket, key: randomBytes(32) }
+    expect(await openingsOf(forged)).toBe(1)
+    expect(await vault.load(forged)).toEqual({ kind: 'absent', why: 'not_opened' })
+    expect(await openingsOf(open.ticket)).toBe(0)
+  })
+
+  it('opens with no secret that left the ring', async () => {
+    const { open, vault, ring } = await setUpUntold()
+    ring.current = createKeyRing(['another-secret-of-more-than-32-characters'])
+    expect(await vault.load(open.ticket)).toEqual({ kind: 'absent', why: 'not_opened' })
+  })
+
+  it('is over when its time has come, or somebody ended it', async () => {
+    const { open, vault, stores, clock } = await setUpUntold()
+    const other = await vault.begin(newSession(tokenSet(clock.now(), 3_600), clock.now()), SEEN)
+    await vault.load(other.ticket)
+    await stores.sessions.end(other.ticket.digest, 'admin', clock.now())
+    expect(await vault.load(other.ticket)).toMatchObject({ kind: 'ended', reason: 'admin' })
+    await clock.advance(LIFETIMES.idle * 1000)
+    expect(await vault.load(open.ticket)).toEqual({ kind: 'ended', reason: 'idle' })
+  })
+
+  it('is not served without reading it once changes are told again', async () => {
+    const { open, regain, gap, readsOf } = await setUpUntold()
+    gap()
+    regain()
+    expect(await readsOf(open)).toBe(1)
+    expect(await readsOf(open)).toBe(0)
   })
 })
 
