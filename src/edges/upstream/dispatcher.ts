@@ -211,6 +211,8 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   }
 
   pause(): void {
+    // Another call may go by the connection already, and nobody would resume that one.
+    if (this.#isOver) return
     this.#isPaused = true
     this.#moveOn()
     this.#controller?.pause()
@@ -219,6 +221,7 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   }
 
   resume(): void {
+    if (this.#isOver) return
     this.#isPaused = false
     this.#moveOn()
     this.#connection?.socket?.resume()
@@ -261,7 +264,9 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    if (this.#isOver) return
+    // undici flushes its parser as it resumes, which may give an empty chunk: a reader that paused at that as well would
+    // stop the connection before anything could come by it.
+    if (this.#isOver || chunk.length === 0) return
     this.#moveOn()
     const before = this.#receivedBytes
     this.#receivedBytes += chunk.length
