@@ -43,7 +43,10 @@ export const serve: Command = async (argv, io) => {
     const signal = await stopSignal
     // Nobody balances load onto a process that a person stops by hand.
     const delay = signal === 'SIGTERM' ? toMs(config.drain.delay) : milliseconds(0)
-    await drain(gateway, servers, { delay, deadline: toMs(config.drain.deadline) })
+    const { deadline } = config.drain
+    io.out(`coatcheck stops on ${signal}, within ${deadline}s`)
+    const cut = await drain(gateway, servers, { delay, deadline: toMs(deadline) })
+    io.out(`coatcheck has stopped${cut === 0 ? '' : `; ${cutText(cut)}`}`)
     return EXIT.ok
   } catch (thrown) {
     if (!(thrown instanceof AddressUnavailable)) throw thrown
@@ -55,6 +58,11 @@ export const serve: Command = async (argv, io) => {
     await logger.flush()
   }
 }
+
+const cutText = (count: number): string =>
+  count === 1
+    ? '1 connection was cut, for its time was over (drain.deadline)'
+    : `${count} connections were cut, for their time was over (drain.deadline)`
 
 const GIVING_UP_MS = milliseconds(1000)
 
@@ -141,24 +149,26 @@ const REST_MS = 2_000
 
 /**
  * Readiness fails first; then no new connections, and requests end; then refreshes and what they must still write.
- * Operations answer to the last. All of it within one deadline, counted from the signal.
+ * Operations answer to the last. All of it within one deadline, counted from the signal. Resolves with the number of
+ * connections that had not ended by themselves.
  */
 const drain = async (
   gateway: Gateway,
   { open, plain, operations }: Servers,
   limits: { readonly delay: Milliseconds; readonly deadline: Milliseconds },
-): Promise<void> => {
+): Promise<number> => {
   const endsAt = systemClock.monotonicMs() + limits.deadline
   const left = () => milliseconds(Math.max(0, endsAt - systemClock.monotonicMs()))
   gateway.drain()
   const rest = Math.min(REST_MS, limits.deadline / 5)
   const drained = { delayMs: limits.delay, deadlineMs: limits.deadline - rest }
-  await Promise.all([
+  const [cut, cutPlain = 0] = await Promise.all([
     open.drain({ ...drained, onClosed: gateway.endStreams }),
     plain?.drain(drained),
   ])
   await within(left(), gateway.close())
   await operations?.close()
+  return cut + cutPlain
 }
 
 /** Gives up waiting, not the work: the process is about to end. */

@@ -93,12 +93,20 @@ test('a call that hangs is cut in time for the rest: the process has ended when 
   expect(await child.exited).toEqual({ code: 0, signal: null })
   expect(performance.now() - signalledAt).toBeLessThan(5_000)
   expect(await answer).toBe('cut')
+  expect(child.stdout.slice(-2)).toEqual([
+    'coatcheck stops on SIGTERM, within 5s',
+    'coatcheck has stopped; 1 connection was cut, for its time was over (drain.deadline)',
+  ])
 })
 
 test('ends with 0 after SIGINT, without the delay that load balancers need', async () => {
   const { child } = await serve({ COATCHECK_DRAIN_DELAY: '50s', COATCHECK_DRAIN_DEADLINE: '1m' })
   child.signal('SIGINT')
   expect(await child.exited).toEqual({ code: 0, signal: null })
+  expect(child.stdout.slice(-2)).toEqual([
+    'coatcheck stops on SIGINT, within 60s',
+    'coatcheck has stopped',
+  ])
 })
 
 test('SIGHUP reads secret files again at once; without any, it ends the process', async () => {

@@ -91,9 +91,10 @@ export interface ListeningServer {
   readonly address: ListenAddress
   /**
    * Lets requests in flight finish, tells every client to close its connection, and resolves when the last one
-   * is closed. A WebSocket that does not end by itself, or by `onClosed`, is cut when no request is left.
+   * is closed, with the number of those that the deadline cut. A WebSocket that does not end by itself, or by
+   * `onClosed`, is cut when no request is left.
    */
-  drain(options: DrainOptions): Promise<void>
+  drain(options: DrainOptions): Promise<number>
   /** Cuts everything at once. */
   close(): Promise<void>
 }
@@ -258,8 +259,9 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     for (const socket of [...upgraded, ...connections]) socket.destroy()
   }
 
-  const drain = async ({ delayMs = 0, deadlineMs, onClosed }: DrainOptions): Promise<void> => {
+  const drain = async ({ delayMs = 0, deadlineMs, onClosed }: DrainOptions): Promise<number> => {
     isDraining = true
+    let cutByDeadline = 0
     let keptUntil = 0
     for (const res of inFlight) {
       res.shouldKeepAlive = false
@@ -271,6 +273,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     }
     const deadline = setTimeout(() => {
       server.close()
+      cutByDeadline = connections.size
       cutEverything()
     }, deadlineMs)
     const stopTaking = setTimeout(
@@ -294,9 +297,10 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     }
     await closed
     for (const timer of [deadline, stopTaking, poll]) clearTimeout(timer)
+    return cutByDeadline
   }
 
-  let draining: Promise<void> | undefined
+  let draining: Promise<number> | undefined
   return {
     address: boundAddress(server),
     drain: (drainOptions) => {
