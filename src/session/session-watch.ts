@@ -23,7 +23,7 @@ export interface SessionHolder {
 
 export interface SessionWatch {
   /** Until the returned function is called or the session has ended. Holders never throw. */
-  watch(open: Pick<OpenSession, 'ticket'>, holder: SessionHolder): () => void
+  watch(open: Pick<OpenSession, 'ticket' | 'session'>, holder: SessionHolder): () => void
   /** Watches nothing any more, and tells nobody. */
   close(): void
 }
@@ -42,14 +42,17 @@ const TURN_MS = 500
 /** Readings on their way at once: 10,000 sessions are read again in half a second, beside the requests. */
 const READINGS_MAX = 16
 const GAP_JITTER_MS = 250
-/** A store that is down ends nothing: it is asked again after pauses between these. */
+/** A store that is down ends nothing but what is over by itself: it is asked again after pauses between these. */
 const OUTAGE_PAUSE_MIN_MS = 250
 const OUTAGE_PAUSE_MAX_MS = 1_000
 /** After a failover a record may be missing until a replica that wrote it writes it again. */
 const MISSING_MS = 1_000
+/** How long the store may take to say so at the absolute end, which no store can put off. */
+const OVERDUE_MS = 1_000
 
 interface Watched {
   readonly ticket: Ticket
+  readonly absoluteExpiresAt: EpochMs
   readonly holders: Set<SessionHolder>
   readAt: EpochMs
   isBeingRead: boolean
@@ -151,7 +154,10 @@ export const createSessionWatch = (dependencies: SessionWatchDependencies): Sess
     while (watched.size > 0 && !closing.signal.aborted) {
       const everything = !changes.areTold()
       const now = clock.now()
-      for (const entry of watched.values()) if (everything || now >= entry.readAt) due.add(entry)
+      for (const entry of watched.values()) {
+        if (now >= entry.absoluteExpiresAt + OVERDUE_MS) tellEnd(entry, 'absolute')
+        else if (everything || now >= entry.readAt) due.add(entry)
+      }
       readDue()
       await clock.sleep(milliseconds(TURN_MS), closing.signal)
     }
@@ -175,11 +181,12 @@ export const createSessionWatch = (dependencies: SessionWatchDependencies): Sess
   })
 
   return {
-    watch: ({ ticket }, holder) => {
+    watch: ({ ticket, session: { absoluteExpiresAt } }, holder) => {
       let entry = watched.get(ticket.digest)
       if (entry === undefined) {
         entry = {
           ticket,
+          absoluteExpiresAt,
           holders: new Set(),
           readAt: clock.now(),
           isBeingRead: false,

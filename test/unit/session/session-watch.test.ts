@@ -345,6 +345,18 @@ describe('a store that', () => {
     expect(holders.every(({ heard }) => heard.at(-1) === 'ended idle')).toBe(true)
   })
 
+  it('is down does not put off the absolute end, which everybody knows', async () => {
+    const open = await begin()
+    const one = holder()
+    watch.watch(open, one)
+    await test.clock.advance(0)
+    onRead = outage
+    await test.clock.advance(LIFETIMES.absolute * 1000 - 1_000)
+    expect(one.heard).toEqual(['lives 0'])
+    await test.clock.advance(3_000)
+    expect(one.heard).toEqual(['lives 0', 'ended absolute'])
+  })
+
   it('is down when a change is told: the change is heard once it is back', async () => {
     const open = await begin()
     const one = holder()
@@ -394,7 +406,7 @@ describe('a store that', () => {
 
   it('knows nothing of the session for good: its holders hear `unknown`', async () => {
     const one = holder()
-    watch.watch({ ticket: newTicket(undefined) }, one)
+    watch.watch({ ...(await begin()), ticket: newTicket(undefined) }, one)
     await test.clock.advance(3_000)
     expect(one.heard).toEqual(['ended unknown'])
   })
