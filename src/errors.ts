@@ -207,6 +207,9 @@ export interface GatewayErrorOptions {
   readonly allow?: readonly string[]
 }
 
+/** RFC 9110 §15.6.4, RFC 6585 §4: both may say when to come back, and clients that wait heed it. */
+const SAYS_WHEN: ReadonlySet<number> = new Set([429, 503])
+
 export class GatewayError extends Error {
   readonly code: ErrorCode
   readonly reason: string | undefined
@@ -222,7 +225,7 @@ export class GatewayError extends Error {
     this.note = options.note
     this.allow = options.allow
     this.retryAfterSeconds =
-      options.retryAfterSeconds ?? (ERRORS[code].status === 503 ? 1 : undefined)
+      options.retryAfterSeconds ?? (SAYS_WHEN.has(ERRORS[code].status) ? 1 : undefined)
   }
 }
 

@@ -157,6 +157,7 @@ describe('what never reaches the API', () => {
     const before = api.handshakes.length
     const refusal = await refusedPageSocket(asPage())
     expect(refusal).toMatchObject({ status: 429, code: 'too_many_web_sockets' })
+    expect(refusal.headers['retry-after']).toBe('1')
     expect(api.handshakes.length).toBe(before)
     first.socket.close()
     await within(3_000, 'closed', first.closed)

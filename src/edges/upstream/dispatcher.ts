@@ -108,9 +108,9 @@ const createUpstream = (origin: string, limits: PlaceLimits, { tls, reads }: Way
     bodyTimeout: 0,
   }
   return {
+    // Without a limit of its own: places are the limit, and a call in the pool's queue has no connection to give up.
     pool: new Pool(origin, {
       ...options,
-      connections: limits.connections,
       factory: (url, given) => new UpstreamConnection(url, given as ConnectionOptions),
     }),
     connectOnce: () => new UpstreamConnection(origin, options),

@@ -261,6 +261,18 @@ describe('places at one upstream', () => {
     await waitFor('a new attempt', () => upstream.connections.length === 3)
   })
 
+  it('a call that is given up together with the one before it leaves no attempt to connect behind', async () => {
+    const upstream = await silentUpstream()
+    const dispatch = dispatcher({ limits: { connections: 1, queue: 1 } })
+    const origin = upstream.url.replace('http:', 'https:')
+    const calls = [1, 2].map(() => dispatch(requestTo(origin), notes().observer))
+    await waitFor('the first attempt', () => upstream.connections.length === 1)
+    for (const call of calls) call.abort()
+    await sleep(200)
+    const ends = upstream.connections.map(({ closed }) => closed)
+    await within(1_000, 'the end of every attempt', Promise.all(ends))
+  })
+
   it('an upstream that hangs takes none of another’s', async () => {
     const slow = await silentUpstream()
     const { url } = await rawUpstream(async (connection) => {
