@@ -136,7 +136,8 @@ const LINGER_MS = 1_000
 export const startListener = async (options: ListenerOptions): Promise<ListeningServer> => {
   const { upgrade, onError, onRefused, limits = LISTENER_LIMITS } = options
   const inFlight = new Set<ServerResponse>()
-  const upgraded = new Set<Duplex>()
+  /** With the bytes that had been written to each before its handshake: until there are more, that is a request in flight. */
+  const upgraded = new Map<Duplex, number>()
   const turns = createTurns()
   let isDraining = false
   let isClosing = false
@@ -214,7 +215,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
       socket.destroy()
       return
     }
-    upgraded.add(socket)
+    upgraded.set(socket, bytesWritten(socket))
     socket.once('close', () => upgraded.delete(socket))
     // Node listens no longer, and an unheard 'error' ends the process.
     socket.on('error', () => socket.destroy())
@@ -256,7 +257,12 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   const closed = new Promise<void>((resolve) => server.once('close', resolve))
   const cutEverything = () => {
     server.closeAllConnections()
-    for (const socket of [...upgraded, ...connections]) socket.destroy()
+    for (const socket of [...upgraded.keys(), ...connections]) socket.destroy()
+  }
+
+  const isShakingHands = () => {
+    for (const [socket, before] of upgraded) if (bytesWritten(socket) === before) return true
+    return false
   }
 
   const drain = async ({ delayMs = 0, deadlineMs, onClosed }: DrainOptions): Promise<number> => {
@@ -290,9 +296,11 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     let poll: NodeJS.Timeout | undefined
     let cutsSocketsAt = 0
     const endIdle = () => {
-      if (performance.now() >= keptUntil) server.closeIdleConnections()
-      if (inFlight.size === 0 && performance.now() >= cutsSocketsAt)
-        for (const socket of upgraded) socket.destroy()
+      const now = performance.now()
+      if (now >= keptUntil) server.closeIdleConnections()
+      if (isShakingHands()) cutsSocketsAt = now + DRAIN_SOCKETS_MS
+      if (inFlight.size === 0 && now >= cutsSocketsAt)
+        for (const socket of upgraded.keys()) socket.destroy()
       poll = setTimeout(endIdle, DRAIN_POLL_MS)
     }
     await closed
@@ -334,6 +342,9 @@ const createServer = (
   server.once('close', unsubscribe)
   return server
 }
+
+/** Node's types do not tell that both of its servers give sockets. */
+const bytesWritten = (socket: Duplex): number => (socket as Socket).bytesWritten
 
 /** No HTTP server knows a connection before its TLS handshake is over, but `close` waits for it. */
 const followConnections = (server: Server): ReadonlySet<Socket> => {

@@ -553,6 +553,21 @@ describe('drain', () => {
     for (const { closed } of [webSocket, later]) await within(2_000, 'the WebSocket is cut', closed)
   })
 
+  it('a handshake that waits for its answer is a request in flight', async () => {
+    const sockets: Duplex[] = []
+    const { server, port } = await start(() => undefined, {
+      upgrade: (_req, socket) => void sockets.push(socket),
+    })
+    const webSocket = await rawClient(port, get('/ws', HANDSHAKE))
+    await waitFor('the handshake is in flight', () => sockets.length === 1)
+    const drained = server.drain({ deadlineMs: 10_000 })
+    // Longer than an open WebSocket gets to close.
+    await sleep(3_500)
+    sockets[0]?.write('HTTP/1.1 101 Switching Protocols\r\n\r\n')
+    await webSocket.receives('101')
+    await within(2_000, 'drained', drained)
+  })
+
   it('a second drain joins the first, and `close` ends it at once', async () => {
     const { listener } = slow()
     const { server, port, served } = await start(listener)
