@@ -565,6 +565,7 @@ describe('drain', () => {
     await sleep(3_500)
     sockets[0]?.write('HTTP/1.1 101 Switching Protocols\r\n\r\n')
     await webSocket.receives('101')
+    webSocket.socket.destroy()
     await within(2_000, 'drained', drained)
   })
 
