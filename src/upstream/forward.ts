@@ -21,6 +21,8 @@ export interface UpstreamRequest {
   readonly timeouts: UpstreamTimeouts
   /** `new`: one that no request was sent on before, and none is after. Any other may be closed under the request. */
   readonly connection: 'any' | 'new'
+  /** It was on its way once before, and its connection died. */
+  readonly isAgain: boolean
   /** When the whole answer must be there, on the monotonic clock; the same for every sending of one request. */
   readonly endsAtMs: Milliseconds | undefined
 }
@@ -65,7 +67,7 @@ export type UpstreamDispatch = (
   observer: UpstreamObserver,
 ) => UpstreamCall
 
-export interface ForwardRequest extends Omit<UpstreamRequest, 'body' | 'connection'> {
+export interface ForwardRequest extends Omit<UpstreamRequest, 'body' | 'connection' | 'isAgain'> {
   readonly body: RequestBody
   /** The head to send to the client. */
   readonly responseHeaders: (status: number, rawHeaders: readonly string[]) => string[]
@@ -224,9 +226,10 @@ class Exchange implements UpstreamObserver {
     const { origin, path, method, headers, body, timeouts, endsAtMs } = this.#request
     this.#attempts += 1
     // A retry on a kept-alive connection would meet the next one that the upstream has closed meanwhile.
-    const connection = this.#attempts > 1 || body.mayOutgrowReplay() ? 'new' : 'any'
+    const isAgain = this.#attempts > 1
+    const connection = isAgain || body.mayOutgrowReplay() ? 'new' : 'any'
     this.#call = this.#dispatch(
-      { origin, path, method, headers, body: body.open(), timeouts, endsAtMs, connection },
+      { origin, path, method, headers, body: body.open(), timeouts, endsAtMs, connection, isAgain },
       this,
     )
   }

@@ -13,8 +13,11 @@ export interface Caller {
 }
 
 export interface Places {
-  /** `taken`: the caller may start, and owes `leave`. `waits`: `start` is called when its turn comes. */
-  ask(caller: Caller): 'taken' | 'waits' | 'full'
+  /**
+   * `taken`: the caller may start, and owes `leave`. `waits`: `start` is called when its turn comes. One that had its
+   * turn before and is sent again (`isAgain`) waits before all others, and is never refused.
+   */
+  ask(caller: Caller, isAgain: boolean): 'taken' | 'waits' | 'full'
   /** Gives a place back, and with it starts whoever has waited longest. */
   leave(): void
   /** The caller waits no longer. */
@@ -30,29 +33,34 @@ export interface PlaceCounts {
 export const createPlaces = ({ connections, queue }: PlaceLimits): Places => {
   // A Set keeps the order of insertion, so the first is who has waited longest.
   const waiting = new Set<Caller>()
+  /** No more than there are places: each has just left one. */
+  const waitingAgain = new Set<Caller>()
   let taken = 0
   return {
-    ask: (caller) => {
+    ask: (caller, isAgain) => {
       if (taken < connections) {
         taken += 1
         return 'taken'
       }
-      if (waiting.size >= queue) return 'full'
-      waiting.add(caller)
+      if (waiting.size >= queue && !isAgain) return 'full'
+      const line = isAgain ? waitingAgain : waiting
+      line.add(caller)
       return 'waits'
     },
     leave: () => {
-      const [next] = waiting
+      const line = waitingAgain.size > 0 ? waitingAgain : waiting
+      const [next] = line
       if (next === undefined) {
         taken -= 1
         return
       }
-      waiting.delete(next)
+      line.delete(next)
       next.start()
     },
     giveUp: (caller) => {
       waiting.delete(caller)
+      waitingAgain.delete(caller)
     },
-    counts: () => ({ taken, waiting: waiting.size }),
+    counts: () => ({ taken, waiting: waiting.size + waitingAgain.size }),
   }
 }

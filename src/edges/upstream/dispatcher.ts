@@ -179,7 +179,7 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
       const leftMs = Math.max(1, endsAtMs - systemClock.monotonicMs())
       this.#total = setTimeout(() => this.#onTimeout('total'), leftMs)
     }
-    const place = this.#upstream.places.ask(this)
+    const place = this.#upstream.places.ask(this, this.#request.isAgain)
     if (place === 'taken') this.start()
     // As long as for the connection itself: to the client it is the same wait.
     else if (place === 'waits') this.#arm('queue', timeouts.connectMs)

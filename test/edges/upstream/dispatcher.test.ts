@@ -35,6 +35,7 @@ const requestTo = (origin: string, more: Partial<UpstreamRequest> = {}): Upstrea
   headers: ['host', new URL(origin).host],
   body: null,
   connection: 'any',
+  isAgain: false,
   timeouts: {
     connectMs: milliseconds(2_000),
     firstByteMs: milliseconds(2_000),
@@ -188,6 +189,20 @@ describe('places at one upstream', () => {
     second.abort()
     await waitFor('the third call', () => heads(upstream) === 3)
     expect(upstream.connections[2]?.received()).toContain('GET /third ')
+  })
+
+  it('a call that is sent again goes before those that wait, and finds no queue full', async () => {
+    const upstream = await silentUpstream()
+    const dispatch = dispatcher({ limits: { connections: 1, queue: 1 } })
+    const holding = dispatch(requestTo(upstream.url, { path: '/holds' }), notes().observer)
+    dispatch(requestTo(upstream.url, { path: '/waits' }), notes().observer)
+    const again = notes()
+    dispatch(requestTo(upstream.url, { path: '/again', isAgain: true }), again.observer)
+    await waitFor('the first', () => heads(upstream) === 1)
+    expect(again.told).toEqual([])
+    holding.abort()
+    await waitFor('the next', () => heads(upstream) === 2)
+    expect(upstream.connections.at(-1)?.received()).toContain('/again')
   })
 
   it('a call that leaves the queue takes nobody’s place', async () => {

@@ -184,6 +184,7 @@ const read = (dispatch: UpstreamDispatch, origin: string, number: number, bytes:
         headers: ['host', new URL(origin).host],
         body: null,
         connection: 'any',
+        isAgain: false,
         timeouts: { connectMs: WAIT, firstByteMs: milliseconds(0), idleMs: milliseconds(0) },
         endsAtMs: undefined,
       },

@@ -84,6 +84,7 @@ const gatewayWith = (settings: UpstreamTlsSettings = {}) => {
             body: null,
             endsAtMs: undefined,
             connection,
+            isAgain: false,
             timeouts: {
               connectMs: milliseconds(2_000),
               firstByteMs: milliseconds(2_000),
