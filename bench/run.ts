@@ -8,7 +8,7 @@ import { runStep } from '../scripts/test-step.ts'
 const LIMIT_SECONDS = 3_600
 
 const USAGE = `npm run bench                        all of them, about an hour
-npm run bench -- --quick             all of them in under 5 minutes: a look, not a result
+npm run bench -- --quick             all of them in under 5 minutes where nothing else runs: a look, not a result
 npm run bench -- NAME… [--quick]     some of them
 npm run bench -- NAME OPTIONS        one of them; its options stand at the top of bench/NAME.ts
 `
@@ -59,6 +59,7 @@ const run = async (name: string, options: readonly string[]): Promise<boolean> =
 /** Names come first, `--quick` anywhere among them; what else there is belongs to the one that is named. */
 const args = process.argv.slice(2)
 const quick = args.includes('--quick')
+if (quick) process.env.BENCH_QUICK = 'yes'
 const firstOption = args.findIndex((arg) => arg.startsWith('-') && arg !== '--quick')
 const end = firstOption === -1 ? args.length : firstOption
 const names = args.slice(0, end).filter((arg) => arg !== '--quick')

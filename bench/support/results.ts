@@ -1,4 +1,4 @@
-/** What a benchmark found, machine-readable: one part of bench/results/latest.json for each benchmark. */
+/** What a benchmark found, machine-readable: one part of bench/results/latest.json (of `--quick`: quick.json) for each benchmark. */
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -38,7 +38,8 @@ export interface Part {
 export type Verdict = 'aim' | 'must' | 'missed'
 
 export const RESULTS = fileURLToPath(new URL('../results/', import.meta.url))
-const FILE = `${RESULTS}latest.json`
+/** A look takes no result's place: `bench/run.ts` says which of the two this is. */
+const FILE = `${RESULTS}${process.env.BENCH_QUICK === undefined ? 'latest' : 'quick'}.json`
 
 const tables: Table[] = []
 const budgets: (Budget & { readonly verdict: Verdict })[] = []
@@ -70,7 +71,7 @@ const commit = (): string => {
   }
 }
 
-export const readResults = (): Record<string, Part> => {
+const readResults = (): Record<string, Part> => {
   try {
     return JSON.parse(readFileSync(FILE, 'utf8')) as Record<string, Part>
   } catch {
