@@ -563,10 +563,9 @@ describe('drain', () => {
     const drained = server.drain({ deadlineMs: 10_000 })
     // Longer than an open WebSocket gets to close.
     await sleep(3_500)
-    sockets[0]?.write('HTTP/1.1 101 Switching Protocols\r\n\r\n')
+    sockets[0]?.end('HTTP/1.1 101 Switching Protocols\r\n\r\n')
     await webSocket.receives('101')
-    webSocket.socket.destroy()
-    await within(2_000, 'drained', drained)
+    await within(4_000, 'drained', drained)
   })
 
   it('a second drain joins the first, and `close` ends it at once', async () => {
