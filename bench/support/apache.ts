@@ -1,5 +1,6 @@
 /** Apache with mod_auth_openidc, in its lean configuration: no logging, the token from the session into the proxied call. */
 
+import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -75,19 +76,34 @@ ProxyPass /oidc !
 ProxyPass / ${options.upstream}/ keepalive=On
 `
 
+/** Ends a whole process group when this process ends, however it does: that is when the guard's input is closed. */
+const endWithUs = (group: number): ChildProcess => {
+  // In a session of its own, so that what ends the benchmark's group leaves the guard to do its work.
+  const guard = spawn('sh', ['-c', `read _; kill -s KILL -- -${group}`], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    detached: true,
+  })
+  guard.unref()
+  return guard
+}
+
 export const startApache = async (options: ApacheOptions) => {
   const directory = await mkdtemp(join(tmpdir(), 'coatcheck-bench-apache-'))
   await writeFile(join(directory, 'apache.conf'), configuration(directory, options))
+  // A group of its own: a master that is killed leaves its workers behind.
   const child = await startChild(
-    findExecutable('apache2') ?? 'apache2',
-    ['-f', join(directory, 'apache.conf'), '-DFOREGROUND'],
+    'setsid',
+    [findExecutable('apache2') ?? 'apache2', '-f', join(directory, 'apache.conf'), '-DFOREGROUND'],
     { env: { PATH: process.env.PATH } },
   )
+  const guard = endWithUs(child.pid)
   return {
     pid: child.pid,
     close: async () => {
       child.signal('SIGTERM')
       await child.exited
+      // Before another process can have that number.
+      guard.kill('SIGKILL')
       await rm(directory, { recursive: true, force: true })
     },
   }
