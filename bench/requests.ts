@@ -40,11 +40,11 @@ const { values } = parseArgs({
     scenarios: { type: 'string', default: 'small,large,post' },
   },
 })
-const ROUNDS = Number(values.rounds ?? (values.quick ? 2 : 12))
+const ROUNDS = Number(values.rounds ?? (values.quick ? 1 : 12))
 const SECONDS = Number(values.seconds ?? (values.quick ? 1 : 3))
 const CONNECTIONS = 64
 /** So that what is measured is compiled; a target that is slow to get there begins all the same after some slices. */
-const WARM_UP = values.quick ? { requests: 3_000, slices: 2 } : { requests: 20_000, slices: 8 }
+const WARM_UP = values.quick ? { requests: 2_000, slices: 1 } : { requests: 20_000, slices: 8 }
 const ATTEMPTS_MAX = 3
 /** What is still under way when the load has ended. */
 const SETTLE_MS = 150
