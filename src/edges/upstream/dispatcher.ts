@@ -25,7 +25,7 @@ import {
   type Connector,
   UpstreamConnection,
 } from './upstream-connection.ts'
-import { createUpstreamReads, LARGE_ANSWER_BYTES, type UpstreamReads } from './upstream-reads.ts'
+import { createUpstreamReads, type UpstreamReads } from './upstream-reads.ts'
 
 export interface UpstreamDispatchOptions {
   /** Of each origin, so that one that hangs takes nothing from another. */
@@ -164,7 +164,6 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   #isAnswered = false
   #isPaused = false
   #isOver = false
-  #receivedBytes = 0
 
   constructor(upstream: Upstream, observer: UpstreamObserver, request: UpstreamRequest) {
     this.#upstream = upstream
@@ -213,7 +212,7 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
   pause(): void {
     // Another call may go by the connection already, and nobody would resume that one.
     if (this.#isOver) return
-    this.#isPaused = true
+    this.#holdBack(true)
     this.#moveOn()
     this.#controller?.pause()
     // undici parses no further now, but it would go on reading.
@@ -222,7 +221,7 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
 
   resume(): void {
     if (this.#isOver) return
-    this.#isPaused = false
+    this.#holdBack(false)
     this.#moveOn()
     this.#connection?.socket?.resume()
     this.#controller?.resume()
@@ -268,10 +267,6 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
     // stop the connection before anything could come by it.
     if (this.#isOver || chunk.length === 0) return
     this.#moveOn()
-    const before = this.#receivedBytes
-    this.#receivedBytes += chunk.length
-    if (before < LARGE_ANSWER_BYTES && this.#receivedBytes >= LARGE_ANSWER_BYTES)
-      this.#upstream.reads.countLarge(1)
     this.#observer.onChunk(chunk)
   }
 
@@ -334,9 +329,15 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
     )
   }
 
+  #holdBack(isPaused: boolean): void {
+    if (isPaused === this.#isPaused) return
+    this.#isPaused = isPaused
+    this.#upstream.reads.countHeld(isPaused ? 1 : -1)
+  }
+
   #end(): void {
     this.#isOver = true
-    if (this.#receivedBytes >= LARGE_ANSWER_BYTES) this.#upstream.reads.countLarge(-1)
+    this.#holdBack(false)
     clearTimeout(this.#timer)
     clearTimeout(this.#total)
     const single = this.#single
