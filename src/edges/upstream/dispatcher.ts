@@ -241,6 +241,7 @@ class Call implements UpstreamCall, Caller, ConnectionUser, Dispatcher.DispatchH
       return
     }
     this.#controller = controller
+    if (this.#request.body !== null) this.#connection?.expectUpload()
     this.#arm('first_byte', this.#request.timeouts.firstByteMs)
   }
 

@@ -565,6 +565,26 @@ describe('an upload', () => {
     expect((await answerTo(second)).statusCode).toBe(404)
   })
 
+  it('may be refused by an upstream that breaks the connection behind its answer', async () => {
+    const { gateway } = await gatewayBeforeRaw(
+      async ({ socket }) => {
+        await once(socket, 'data')
+        socket.pause().write(TOO_LARGE, () => socket.resetAndDestroy())
+      },
+      { bodyBytesMax: 64 * 1024 * 1024 },
+    )
+    // It depends on what the kernel does first, so there are many of them.
+    for (let count = 0; count < 40; count += 1) {
+      const upload = send(`${gateway.url}/api`, { method: 'POST' })
+      const answer = answerTo(upload)
+      // Of what it still sends when it has its answer, and the gateway has closed the connection as it asked for.
+      upload.on('error', () => undefined)
+      upload.end(Buffer.alloc(4 * 1024 * 1024))
+      const response = await answer
+      expect([response.statusCode, await text(response)]).toEqual([413, 'too large'])
+    }
+  })
+
   it('that stalls is refused, and its upstream call ends', async () => {
     const { upstream, gateway } = await gatewayBefore(() => undefined, {
       timeout: {
