@@ -34,57 +34,76 @@ export const createRouteSession = ({
   admission,
   machine,
   rejections,
-}: RouteSessionDependencies) => ({
-  /** Syntax only. Bearer tokens and keys are not evaluated where the route does not accept them. */
-  presentedCredential: (request: RequestFacts, route: Route): CookieReading =>
-    route.accept.includes('session')
-      ? sessions.presented(request.header('cookie'))
-      : { kind: 'absent' },
-
-  authenticate: async (request: FromClient, presented: CookieReading): Promise<SessionReading> => {
+}: RouteSessionDependencies) => {
+  const read = async (request: FromClient, presented: CookieReading): Promise<SessionReading> => {
     const reading = await sessions.read(presented)
     if (reading.kind === 'absent' && reading.why === 'forged')
       admission.countFailure(request.client)
     return reading
-  },
+  }
 
-  withFreshToken: async (route: Route, reading: SessionReading): Promise<SessionReading> => {
-    if (reading.kind !== 'live' || route.credential === 'none') return reading
-    const freshened = await machine.freshen(reading.open)
-    if (freshened.kind === 'usable') return { ...reading, open: freshened.open }
-    return freshened.reason === 'absent'
+  const freshened = async (
+    reading: SessionReading & { readonly kind: 'live' },
+  ): Promise<SessionReading> => {
+    const outcome = await machine.freshen(reading.open)
+    if (outcome.kind === 'usable') return { ...reading, open: outcome.open }
+    return outcome.reason === 'absent'
       ? { kind: 'absent', why: 'no_record' }
-      : { kind: 'ended', reason: freshened.reason }
-  },
+      : { kind: 'ended', reason: outcome.reason }
+  }
 
-  /** Once; and once more with a newer token where the upstream called the first one invalid, and `mayRepeat` agrees. */
-  sendWithToken: async <Answer extends { readonly kind: string; readonly status?: number }>(
-    route: Route,
-    open: OpenSession,
-    send: SendWith<Answer>,
-    mayRepeat: () => boolean = () => true,
-  ): Promise<Answer> => {
-    const first = await send(
-      open,
-      (status, rawHeaders) =>
-        isInvalidToken(status, rawHeaders) &&
-        mayRepeat() &&
-        (machine.hasRunOut(open) || rejections.mayReplay(route.id)) &&
-        machine.mayForce(open),
-    )
-    if (first !== 'unwanted') return first
-    // Where nothing newer can be had the upstream is asked again, and its 401 passed on.
-    const newer = await machine.force(open)
-    const second = await send(
-      newer ?? open,
-      (status, rawHeaders) =>
-        newer !== undefined && isInvalidToken(status, rawHeaders) && machine.hasRunOut(newer),
-    )
-    if (second === 'unwanted')
-      throw new GatewayError('provider_unavailable', { reason: 'token_ran_out' })
-    // A client that left before the answer says nothing about the route.
-    if (newer !== undefined && second.status !== undefined)
-      rejections.replayed(route.id, second.status === 401)
-    return second
-  },
-})
+  return {
+    /** Syntax only. Bearer tokens and keys are not evaluated where the route does not accept them. */
+    presentedCredential: (request: RequestFacts, route: Route): CookieReading =>
+      route.accept.includes('session')
+        ? sessions.presented(request.header('cookie'))
+        : { kind: 'absent' },
+
+    /** At once where the session is at hand, as is usual. */
+    authenticate: (
+      request: FromClient,
+      presented: CookieReading,
+    ): SessionReading | Promise<SessionReading> =>
+      sessions.atHand(presented) ?? read(request, presented),
+
+    /** At once where the token is fresh, as is usual. */
+    withFreshToken: (
+      route: Route,
+      reading: SessionReading,
+    ): SessionReading | Promise<SessionReading> =>
+      reading.kind !== 'live' || route.credential === 'none' || machine.isFresh(reading.open)
+        ? reading
+        : freshened(reading),
+
+    /** Once; and once more with a newer token where the upstream called the first one invalid, and `mayRepeat` agrees. */
+    sendWithToken: async <Answer extends { readonly kind: string; readonly status?: number }>(
+      route: Route,
+      open: OpenSession,
+      send: SendWith<Answer>,
+      mayRepeat: () => boolean = () => true,
+    ): Promise<Answer> => {
+      const first = await send(
+        open,
+        (status, rawHeaders) =>
+          isInvalidToken(status, rawHeaders) &&
+          mayRepeat() &&
+          (machine.hasRunOut(open) || rejections.mayReplay(route.id)) &&
+          machine.mayForce(open),
+      )
+      if (first !== 'unwanted') return first
+      // Where nothing newer can be had the upstream is asked again, and its 401 passed on.
+      const newer = await machine.force(open)
+      const second = await send(
+        newer ?? open,
+        (status, rawHeaders) =>
+          newer !== undefined && isInvalidToken(status, rawHeaders) && machine.hasRunOut(newer),
+      )
+      if (second === 'unwanted')
+        throw new GatewayError('provider_unavailable', { reason: 'token_ran_out' })
+      // A client that left before the answer says nothing about the route.
+      if (newer !== undefined && second.status !== undefined)
+        rejections.replayed(route.id, second.status === 401)
+      return second
+    },
+  }
+}

@@ -80,6 +80,8 @@ export interface RefreshMachine {
    * `provider_unavailable` or `store_unavailable` once the token has really expired and none could be had.
    */
   freshen(open: OpenSession): Promise<Freshened>
+  /** `freshen` would give it back as it is. */
+  isFresh(open: OpenSession): boolean
   /** The access token is over by this clock: who refuses it now says nothing about the session. */
   hasRunOut(open: OpenSession): boolean
   /** Whether `force` could bring anything newer; asked before an answer is given up for it. */
@@ -520,6 +522,9 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
 
   return {
     hasRunOut,
+
+    isFresh: (open) =>
+      freshnessAt(open.session.tokens, clock.now()) === 'fresh' && newest(open) === open,
 
     // Who was sent away with the generation that was forced, or an older one, gets what came of it.
     mayForce: (open) =>

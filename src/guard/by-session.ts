@@ -30,6 +30,8 @@ export type SessionReading =
 export interface SessionReader {
   /** Syntax only: the session cookie as the request carries it, if it does. */
   presented(cookieHeader: string | undefined): CookieReading
+  /** A live session whose seal was verified before and which memory has; undefined says nothing. */
+  atHand(cookie: CookieReading): SessionReading | undefined
   /** Throws `store_unavailable` when it cannot be known. */
   read(cookie: CookieReading): Promise<SessionReading>
 }
@@ -43,6 +45,13 @@ export const createSessionReader = (
   notice: (notice: string, detail: string) => void,
 ): SessionReader => ({
   presented: (header) => readCookie(header, cookieName),
+
+  atHand: (cookie) => {
+    const opened = cookie.kind === 'value' ? tickets.remembered(cookie.value) : undefined
+    if (opened === undefined || opened.value.home !== home) return undefined
+    const open = vault.found(opened.value)
+    return open === undefined ? undefined : { kind: 'live', open, ringId: opened.ringId }
+  },
 
   read: async (cookie) => {
     if (cookie.kind === 'absent') return { kind: 'absent', why: 'no_cookie' }

@@ -21,7 +21,10 @@ export const readSealHeader = (seal: string): SealHeader | null => {
 }
 
 /** What follows `~` is unauthenticated: caches key by what stands before it. */
-export const sealIdentity = (seal: string): string => seal.split('~', 1)[0] ?? seal
+export const sealIdentity = (seal: string): string => {
+  const end = seal.indexOf('~')
+  return end === -1 ? seal : seal.slice(0, end)
+}
 
 export interface Opened<T> {
   readonly value: T

@@ -12,6 +12,9 @@ export interface TicketRenewal {
   renewed(open: OpenSession, ringId: number): Promise<readonly string[]>
 }
 
+/** What nearly every request gets. */
+const NOTHING: Promise<readonly string[]> = Promise.resolve([])
+
 export const createTicketRenewal = (
   ring: CurrentKeyRing,
   tickets: TicketSealer,
@@ -22,14 +25,19 @@ export const createTicketRenewal = (
     readonly sameSite: SameSite
     readonly maxAge: Seconds | undefined
   },
-): TicketRenewal => ({
-  renewed: async (open, ringId) => {
-    vault.reseal(open).catch(() => {
-      // Not retried: the next request under the outdated secret tries again, and nothing waits for it.
-    })
-    if (!ring.current.isOutdated(ringId)) return []
-    const seal = await tickets.seal(open.ticket)
-    emit({ type: 'seal_renewed', session: sessionLabel(open.ticket.digest), of: 'ticket' })
+): TicketRenewal => {
+  const renewTicket = async ({ ticket }: OpenSession): Promise<readonly string[]> => {
+    const seal = await tickets.seal(ticket)
+    emit({ type: 'seal_renewed', session: sessionLabel(ticket.digest), of: 'ticket' })
     return [setCookie(cookie.name, seal, cookie.sameSite, cookie.maxAge)]
-  },
-})
+  }
+  return {
+    renewed: (open, ringId) => {
+      if (vault.isOutdated(open))
+        vault.reseal(open).catch(() => {
+          // Not retried: the next request under the outdated secret tries again, and nothing waits for it.
+        })
+      return ring.current.isOutdated(ringId) ? renewTicket(open) : NOTHING
+    },
+  }
+}

@@ -56,6 +56,8 @@ export type TicketReading =
 export interface TicketSealer {
   seal(ticket: Ticket): Promise<string>
   open(seal: string): Promise<TicketReading>
+  /** The ticket of a seal that verified before; undefined says nothing. */
+  remembered(seal: string): Opened<Ticket> | undefined
 }
 
 /** A longer cookie is refused unopened. */
@@ -76,7 +78,14 @@ export const createTicketSealer = (
     sizeCalculation: (_, identity) => identity.length + ENTRY_OVERHEAD_BYTES,
     perf: { now: () => clock.monotonicMs() },
   })
+  const recall = (identity: string): Opened<Ticket> | undefined => {
+    const known = remembered.get(identity)
+    // A secret that left the ring takes the tickets it sealed with it, remembered or not.
+    return known !== undefined && ring.current.find(known.ringId) !== undefined ? known : undefined
+  }
   return {
+    remembered: (seal) => (seal.length > TICKET_BYTES_MAX ? undefined : recall(sealIdentity(seal))),
+
     seal: (ticket) =>
       sealer.seal(
         'ticket',
@@ -91,10 +100,8 @@ export const createTicketSealer = (
     open: async (seal) => {
       if (seal.length > TICKET_BYTES_MAX) return { kind: 'foreign' }
       const identity = sealIdentity(seal)
-      const known = remembered.get(identity)
-      // A secret that left the ring takes the tickets it sealed with it, remembered or not.
-      if (known !== undefined && ring.current.find(known.ringId) !== undefined)
-        return { kind: 'opened', ticket: known.value, ringId: known.ringId }
+      const known = recall(identity)
+      if (known !== undefined) return { kind: 'opened', ticket: known.value, ringId: known.ringId }
       const reading = await sealer.unseal('ticket', seal, absolute, (value) =>
         ticketFrom(value.id, value.key, value.home),
       )

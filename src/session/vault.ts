@@ -54,6 +54,8 @@ export interface Vault {
   load(ticket: Ticket): Promise<VaultReading>
   /** What memory has, where that is sure to be so now; otherwise undefined, and only the store knows. */
   kept(ticket: Ticket): OpenSession | undefined
+  /** The same for a request, whose lookup metrics count: as a load where it is found, and otherwise not at all. */
+  found(ticket: Ticket): OpenSession | undefined
   /** The same, and always from the store itself: for whoever acts on what has just changed. */
   read(ticket: Ticket): Promise<VaultReading>
   /** Remembers activity where that is due; never makes the request wait, and a failure is no failure of its. */
@@ -72,6 +74,8 @@ export interface Vault {
    * so that one of the two sees the other.
    */
   endOvertaken(open: OpenSession): Promise<EndReason | undefined>
+  /** An outdated secret sealed the record. */
+  isOutdated(open: OpenSession): boolean
   /** Seals the record under the current secret where an outdated one did, if nothing else is going on. */
   reseal(open: OpenSession): Promise<void>
 }
@@ -182,6 +186,11 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
     return mine.reading
   }
 
+  const isOutdated: Vault['isOutdated'] = ({ record }) => {
+    const ringId = records.ringIdOf(record)
+    return ringId === undefined || ring.current.isOutdated(ringId)
+  }
+
   return {
     begin: async (begun, seen) => {
       const now = clock.now()
@@ -224,6 +233,7 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
       return fill(ticket)
     },
     kept: (ticket) => cache.peek(ticket),
+    found: (ticket) => cache.found(ticket),
     read,
 
     touch: ({ ticket, lastActivityAt }) => {
@@ -261,9 +271,10 @@ export const createVault = (dependencies: VaultDependencies): Vault => {
       return mark.reason
     },
 
-    reseal: async ({ ticket, session, record }) => {
-      const ringId = records.ringIdOf(record)
-      if (ringId !== undefined && !ring.current.isOutdated(ringId)) return
+    isOutdated,
+    reseal: async (open) => {
+      if (!isOutdated(open)) return
+      const { ticket, session, record } = open
       const { digest, key } = ticket
       const outcome = await store.reseal(digest, records.sealNext(digest, key, session, record))
       if (outcome === 'resealed')

@@ -173,7 +173,7 @@ class Exchange implements UpstreamObserver {
     try {
       if (judge?.(status, rawHeaders) === 'discard') {
         this.#call?.abort()
-        this.#finish()
+        this.#leave()
         this.#settle.resolve({ kind: 'discarded', status })
         return
       }
@@ -307,7 +307,7 @@ class Exchange implements UpstreamObserver {
   }
 
   #fail(error: GatewayError): void {
-    this.#finish()
+    this.#leave()
     this.#request.body.discard()
     this.#settle.reject(error)
   }
@@ -315,6 +315,11 @@ class Exchange implements UpstreamObserver {
   #finish(): void {
     this.#state = 'settled'
     this.#release?.()
+  }
+
+  /** Ends before `res` does, to which others go on listening. */
+  #leave(): void {
+    this.#finish()
     this.#res.off('close', this.#onClose)
   }
 }

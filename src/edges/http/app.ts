@@ -268,7 +268,7 @@ export const createApp = (dependencies: AppDependencies): App => {
     const parsed = parseTarget(req.url ?? '', { encodedSlash: true })
     const exchange = begin(req, res, parsed.kind === 'ok' ? parsed : UNROUTABLE)
     let label = 'invalid'
-    res.once('close', () =>
+    res.on('close', () =>
       observe({
         route: label,
         status: res.headersSent ? res.statusCode : 0,

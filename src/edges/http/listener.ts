@@ -185,8 +185,9 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
 
   const begin = (req: IncomingMessage, res: ServerResponse, fault: number | undefined) => {
     inFlight.add(res)
-    res.once('close', () => inFlight.delete(res))
-    res.once('finish', () => endUnread(req, limits.unreadBodyMs))
+    // Each comes once: `once` would wrap and remove the listener for nothing.
+    res.on('close', () => inFlight.delete(res))
+    res.on('finish', () => endUnread(req, limits.unreadBodyMs))
     if (isDraining) res.shouldKeepAlive = false
     if (fault === undefined) return serve(req, res)
     onRefused?.(fault)

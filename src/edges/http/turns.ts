@@ -44,7 +44,7 @@ export const createTurns = (): Turns => {
   const begin = (connection: Connection, res: ServerResponse, serve: () => void) => {
     const { socket } = res.req
     connection.isServing = true
-    res.once('close', () => {
+    res.on('close', () => {
       connection.isServing = false
       // One that was answered before its body was whole stays: what is wrong with that body is no new request.
       if (connection.latest === res && res.req.complete) connection.latest = undefined

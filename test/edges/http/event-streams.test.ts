@@ -41,6 +41,7 @@ beforeEach(async () => {
     guard: () => {},
     admission: { admit: () => {}, countFailure: () => {} },
     sessions: {
+      atHand: () => undefined,
       presented: () => ({ kind: 'value', value: 'seal' }),
       read: async () => ({ kind: 'live', open: session, ringId: 0 }),
     },

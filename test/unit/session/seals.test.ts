@@ -48,8 +48,24 @@ test('a ticket of a secret that left the ring opens no more, remembered or not',
   const { tickets, ring } = sealers(A)
   const seal = await tickets.seal(newTicket(undefined))
   expect((await tickets.open(seal)).kind).toBe('opened')
+  expect(tickets.remembered(seal)).toBeDefined()
   ring.current = createKeyRing([B])
+  expect(tickets.remembered(seal)).toBeUndefined()
   expect((await tickets.open(seal)).kind).toBe('foreign')
+})
+
+test('only a seal that was verified is remembered, whatever stands behind its mark', async () => {
+  const { tickets } = sealers(A)
+  const [ticket, other] = [newTicket(undefined), newTicket(undefined)]
+  const seal = await tickets.seal(ticket)
+  expect(tickets.remembered(seal)).toBeUndefined()
+  await tickets.open(seal)
+  expect(tickets.remembered(seal)?.value).toEqual(ticket)
+  expect(tickets.remembered(await tickets.seal(other))).toBeUndefined()
+  const forged = seal.replace(/.(?=~2$)/, (last) => (last === 'A' ? 'B' : 'A'))
+  expect((await tickets.open(forged)).kind).toBe('forged')
+  expect(tickets.remembered(forged)).toBeUndefined()
+  expect(tickets.remembered(`${seal}${'a'.repeat(1024)}`)).toBeUndefined()
 })
 
 test('a seal of one purpose opens for no other', async () => {
