@@ -88,7 +88,7 @@ export interface Gateway {
   /** For faults of the server that belong to no exchange: they are logged. */
   readonly onError: (error: unknown) => void
   /** For requests that the listener refuses by itself, with this status: they are logged and counted. */
-  readonly onRefused: (status: number) => void
+  readonly onRefused: (code: ErrorCode) => void
   /** Resolves when requests can be taken; provider and store may still be down. */
   ready(): Promise<void>
   /** From now on `/readyz` answers 503. */
@@ -121,12 +121,6 @@ type Notice = (notice: string, detail: string) => void
 const SAME_SITE: Readonly<Record<Config['session']['sameSite'], SameSite>> = {
   strict: 'Strict',
   lax: 'Lax',
-}
-
-/** Of requests that were refused before a route could, where another code than `request_invalid` says it better. */
-const CODES_BELOW_ROUTES: Readonly<Record<number, ErrorCode>> = {
-  414: 'url_too_long',
-  431: 'headers_too_large',
 }
 
 export const createGateway = (config: Config, options: GatewayOptions = {}): Gateway => {
@@ -455,12 +449,12 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     operations,
     limits: { ...listenerLimits(config), admitConnection },
     onError: (error) => notice('server_fault', error instanceof Error ? error.name : 'unknown'),
-    onRefused: (status) =>
+    onRefused: (code) =>
       emit({
         type: 'request_refused',
         requestId: randomUUID(),
-        code: CODES_BELOW_ROUTES[status] ?? 'request_invalid',
-        reason: `http_${status}`,
+        code,
+        reason: 'below_routes',
       }),
     ready: async () => {
       // Discovery begins now, so that the first sign-in does not wait for it; nothing here waits for it.

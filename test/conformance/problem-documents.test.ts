@@ -294,6 +294,12 @@ it('RFC 9457 §3.1 every public code is reached by a test of the whole gateway',
     'upstream_busy', // test/flow/upstream-limits.test.ts
     'url_too_long', // test/hostile/oversized-requests.test.ts
     'headers_too_large', // the same
+    'request_timeout', // test/edges/http/listener.test.ts, like the following
+    'expectation_failed',
+    'upgrade_required',
+    'coding_not_implemented',
+    'version_not_supported',
+    'gateway_stopping',
     'store_unavailable', // test/hostile/outages.test.ts
     'navigation_required', // above
     'internal', // nothing that a client can do leads there

@@ -63,7 +63,7 @@ describe('RFC 9110 §15.5.15 a target', () => {
   it('of more than the parser takes gets 414 too, and its connection ends', async () => {
     const answer = await rawExchange(whole.port, `GET /${'a'.repeat(40_000)}`)
     expect(answer).toMatch(/^HTTP\/1\.1 414 URI Too Long\r\n/)
-    expect(answer).toContain('"type":"about:blank"')
+    expect(answer).toContain('"code":"url_too_long"')
   })
 })
 
@@ -92,9 +92,9 @@ describe('RFC 6585 §5 header lines', () => {
     expect(whole.log.at(-1)).toMatchObject({
       event: 'request_refused',
       code: 'headers_too_large',
-      reason: 'http_431',
+      reason: 'below_routes',
     })
-    expect(answer).toContain('"type":"about:blank"')
+    expect(answer).toContain('"code":"headers_too_large"')
   })
 })
 

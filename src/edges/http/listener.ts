@@ -12,6 +12,8 @@ import {
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { ErrorCode } from '../../errors.ts'
+import { problemDocument } from './problem.ts'
 import { cutStalled } from './stalled.ts'
 import { createTurns } from './turns.ts'
 
@@ -29,8 +31,8 @@ export interface ListenerOptions {
   readonly address: ListenAddress
   /** Faults that belong to no exchange, and throws that a listener let through. */
   readonly onError: (error: unknown) => void
-  /** Told the status of each request that is refused here, before anything has read it. */
-  readonly onRefused?: (status: number) => void
+  /** Told the code of each request that is refused here, before anything has read it. */
+  readonly onRefused?: (code: ErrorCode) => void
   readonly limits?: ListenerLimits
   /** Without it plain HTTP is spoken. */
   readonly tls?: ListenerTls
@@ -179,7 +181,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   const serve = guarded(options.listener, onError)
   const refuseSocket = (socket: Duplex, status: number) => {
     // The parser complains again of what follows.
-    if (socket.writable) onRefused?.(status)
+    if (socket.writable) onRefused?.(codeOf(status))
     cut(socket, status)
   }
 
@@ -190,7 +192,7 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
     res.on('finish', () => endUnread(req, limits.unreadBodyMs))
     if (isDraining) res.shouldKeepAlive = false
     if (fault === undefined) return serve(req, res)
-    onRefused?.(fault)
+    onRefused?.(codeOf(fault))
     refuse(req, res, fault)
   }
   const take = (req: IncomingMessage, res: ServerResponse, fault: number | undefined) => {
@@ -482,9 +484,27 @@ const isOneRequestLine = (packet: Buffer | undefined): boolean =>
   !packet.includes('\n') &&
   /^[A-Z]+ \//.test(packet.toString('latin1', 0, 32))
 
-/** A problem document (RFC 9457 §4.2.1): its type is blank, for the status says it all, and nobody has read more. */
-const problemOf = (status: number): string =>
-  `${JSON.stringify({ type: 'about:blank', title: STATUS_CODES[status], status })}\n`
+/** What this page refuses, by the status that HTTP has for it. */
+const CODES: Readonly<Record<number, ErrorCode>> = {
+  400: 'request_invalid',
+  405: 'method_not_allowed',
+  408: 'request_timeout',
+  413: 'body_too_large',
+  414: 'url_too_long',
+  417: 'expectation_failed',
+  426: 'upgrade_required',
+  429: 'rate_limited',
+  431: 'headers_too_large',
+  500: 'internal',
+  501: 'coding_not_implemented',
+  503: 'gateway_stopping',
+  505: 'version_not_supported',
+}
+
+const codeOf = (status: number): ErrorCode => CODES[status] ?? 'internal'
+
+/** Without a request id: there may have been no request. */
+const problemOf = (status: number): string => `${JSON.stringify(problemDocument(codeOf(status)))}\n`
 
 /** Header fields that the status demands (RFC 9110 §15.5.6, §15.5.22; RFC 6455 §4.4). */
 const REFUSAL_HEADERS: Readonly<Record<number, readonly string[]>> = {

@@ -14,7 +14,11 @@ export interface ProblemContext {
   readonly setCookies?: readonly string[]
 }
 
-const PROBLEM_TYPE = 'urn:coatcheck:problem:'
+/** What every problem with this code says (RFC 9457 §3.1). */
+export const problemDocument = (code: ErrorCode) => {
+  const { title, status, detail, retryable } = ERRORS[code]
+  return { type: `urn:coatcheck:problem:${code}`, title, status, code, detail, retryable }
+}
 
 export const problemReply = (error: GatewayError, context: ProblemContext): Reply => {
   const { code } = error
@@ -34,13 +38,8 @@ export const problemReply = (error: GatewayError, context: ProblemContext): Repl
   const problem = json(
     kind.status,
     {
-      type: `${PROBLEM_TYPE}${code}`,
-      title: kind.title,
-      status: kind.status,
-      code,
-      detail: kind.detail,
+      ...problemDocument(code),
       requestId: context.requestId,
-      retryable: kind.retryable,
       ...(login === undefined ? {} : { login }),
       ...(code === 'csrf_rejected' && context.expectedOrigin !== undefined
         ? { expectedOrigin: context.expectedOrigin }

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createServer, type RequestListener } from 'node:http'
+import { createServer, type RequestListener, STATUS_CODES } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,6 +11,7 @@ import {
   type ListeningServer,
   startListener,
 } from '../../../src/edges/http/listener.ts'
+import { ERRORS, type ErrorCode } from '../../../src/errors.ts'
 import { waitFor, within } from '../../support/wait.ts'
 import { rawClient, rawExchange } from '../upstream/raw-sockets.ts'
 
@@ -135,26 +136,30 @@ describe('heads that RFC 9112 does not allow', () => {
     expect(served).toEqual(['/fits'])
   })
 
-  const unread: readonly (readonly [number, string, string])[] = [
-    [400, 'Bad Request', 'nonsense\r\n\r\n'],
-    [400, 'Bad Request', `GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n`],
-    [405, 'Method Not Allowed', 'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n'],
-    [417, 'Expectation Failed', get('/x', 'Expect: the-impossible\r\n')],
-    [431, 'Request Header Fields Too Large', get('/x', `X: ${'x'.repeat(33_000)}\r\n`)],
-    [431, 'Request Header Fields Too Large', get('/x', 'X: 1\r\n'.repeat(300))],
+  const unread: readonly (readonly [number, ErrorCode, string])[] = [
+    [400, 'request_invalid', 'nonsense\r\n\r\n'],
+    [400, 'request_invalid', `GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n`],
+    [405, 'method_not_allowed', 'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n'],
+    [417, 'expectation_failed', get('/x', 'Expect: the-impossible\r\n')],
+    [431, 'headers_too_large', get('/x', `X: ${'x'.repeat(33_000)}\r\n`)],
+    [431, 'headers_too_large', get('/x', 'X: 1\r\n'.repeat(300))],
+    [501, 'coding_not_implemented', get('/x', 'Transfer-Encoding: gzip, chunked\r\n')],
+    [505, 'version_not_supported', 'GET /x HTTP/2.0\r\nHost: a\r\n\r\n'],
   ]
   it.each(unread)(
-    'RFC 9457 §4.2.1 what is refused unread is a problem (%i %s)',
-    async (status, title, request) => {
-      const refused: number[] = []
-      const { port } = await start(ok, { onRefused: (status) => refused.push(status) })
+    'RFC 9457 §3.1 what is refused unread is a problem (%i %s)',
+    async (status, code, request) => {
+      const refused: ErrorCode[] = []
+      const { port } = await start(ok, { onRefused: (refusedWith) => refused.push(refusedWith) })
       const answer = await rawExchange(port, request)
-      expect(refused).toEqual([status])
+      expect(refused).toEqual([code])
       const [head = '', body = ''] = answer.split('\r\n\r\n')
-      expect(head.split('\r\n')[0]).toBe(`HTTP/1.1 ${status} ${title}`)
+      expect(head.split('\r\n')[0]).toBe(`HTTP/1.1 ${status} ${STATUS_CODES[status]}`)
       expect(head.toLowerCase()).toContain('\r\ncontent-type: application/problem+json')
       expect(head.toLowerCase()).toContain(`\r\ncontent-length: ${Buffer.byteLength(body)}`)
-      expect(JSON.parse(body)).toEqual({ type: 'about:blank', title, status })
+      const { title, detail, retryable } = ERRORS[code]
+      const type = `urn:coatcheck:problem:${code}`
+      expect(JSON.parse(body)).toEqual({ type, title, status, code, detail, retryable })
     },
   )
 
