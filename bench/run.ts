@@ -24,7 +24,7 @@ const QUICK: Readonly<Record<string, readonly string[]>> = {
   'refresh-storm': ['--sessions', '400'],
   requests: ['--quick'],
   'start-up': ['--starts', '2'],
-  streaming: ['--clients', '200', '--mebibytes', '32', '--seconds', '1'],
+  streaming: ['--clients', '100', '--mebibytes', '16', '--seconds', '1'],
   'web-socket-echo': ['--rounds', '2', '--seconds', '1'],
   'web-sockets': ['--sockets', '200'],
 }
