@@ -130,6 +130,8 @@ const TCP_PROBE_AFTER_MS = 60_000
 const DRAIN_POLL_MS = 50
 /** How long a connection that was to be kept waits for the next request, whose answer says that it ends. */
 const DRAIN_PROMISED_MS = 500
+/** All clients of a replica that stopped come at once; what the queue does not hold waits for TCP's second try. The system may allow less. */
+const BACKLOG = 4_096
 /** For WebSockets: longer than a close frame waits for its answer. */
 const DRAIN_SOCKETS_MS = 3_000
 /** How long a refused client may take to read why, while what it still sends is dropped. */
@@ -363,7 +365,8 @@ const listen = (server: Server, address: ListenAddress): Promise<void> =>
   new Promise((resolve, reject) => {
     const fail = (error: NodeJS.ErrnoException) => reject(new ListenError(address, error))
     server.once('error', fail)
-    server.listen({ host: address.host.replace(/^\[(.*)\]$/, '$1'), port: address.port }, () => {
+    const host = address.host.replace(/^\[(.*)\]$/, '$1')
+    server.listen({ host, port: address.port, backlog: BACKLOG }, () => {
       server.off('error', fail)
       resolve()
     })
