@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { type RawUpstream, rawExchange, startRawUpstream } from '../edges/upstream/raw-sockets.ts'
 import { startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
 import { type Canary, startCanary } from './canary.ts'
-import { FUZZ, marker, watchCrashes } from './fuzz-run.ts'
+import { FUZZ, faultReport, marker, watchCrashes } from './fuzz-run.ts'
 import { below, mutated, pick, type Random, seededRandom } from './mutations.ts'
 import { cookieLine, SAME_ORIGIN_FETCH } from './raw-request.ts'
 import { type ReadAnswer, readAnswers } from './reference-parser.ts'
@@ -199,22 +199,14 @@ it(
       const count = Math.min(BATCH, FUZZ.from + ROUNDS - first)
       const batch = Array.from({ length: count }, (_, index) => roundOf(first + index))
       const fault = await faultOfBatch(batch).catch(String)
-      if (fault !== undefined) throw new Error(await report(fault, batch))
+      if (fault !== undefined)
+        throw new Error(await faultReport(fault, batch, { play: faultOfBatch, shown }))
     }
     // A run in which nothing gets through says nothing.
     if (ROUNDS >= 100) expect(passed).toBeGreaterThan(ROUNDS / 10)
   },
   60_000 + ROUNDS * 200,
 )
-
-const report = async (fault: string, batch: readonly Round[]): Promise<string> => {
-  for (const round of batch) {
-    const alone = await faultOfBatch([round]).catch(String)
-    if (alone === undefined) continue
-    return `${alone}\nrepeat with FUZZ_SEED=${FUZZ.seed} FUZZ_FROM=${round.round} FUZZ_ROUNDS=1\n${shown(round)}`
-  }
-  return `${fault}\nonly together: FUZZ_SEED=${FUZZ.seed} FUZZ_FROM=${batch[0]?.round} FUZZ_ROUNDS=${batch.length}\n${batch.map(shown).join('\n')}`
-}
 
 const shown = ({ round, method, bytes, cuts, ends }: Round): string =>
   `${round}: to ${method}, in pieces up to ${cuts.join(', ') || 'the end'}${ends ? ', then the end of the connection' : ''}: ${JSON.stringify(bytes)}`

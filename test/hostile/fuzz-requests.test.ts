@@ -14,7 +14,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { within } from '../support/wait.ts'
 import { startWholeGateway, type WholeGateway } from '../support/whole-gateway.ts'
 import { type Canary, startCanary } from './canary.ts'
-import { FUZZ, marker, watchCrashes } from './fuzz-run.ts'
+import { FUZZ, faultReport, marker, watchCrashes } from './fuzz-run.ts'
 import { below, mutated, pick, type Random, seededRandom } from './mutations.ts'
 import { cookieLine, SAME_ORIGIN_FETCH } from './raw-request.ts'
 import { type ReadRequest, readAnswers, readRequests } from './reference-parser.ts'
@@ -223,7 +223,8 @@ it(
       const batch = Array.from({ length: count }, (_, index) => roundOf(first + index))
       const fault = await faultOfBatch(batch)
       answered += upstream.requests.length
-      if (fault !== undefined) throw new Error(await report(fault, batch))
+      if (fault !== undefined)
+        throw new Error(await faultReport(fault, batch, { play: faultOfBatch, shown }))
     }
     // A run in which nothing gets through says nothing.
     if (ROUNDS >= 100) expect(answered).toBeGreaterThan(ROUNDS / 4)
@@ -231,13 +232,5 @@ it(
   60_000 + ROUNDS * 100,
 )
 
-/** Plays the rounds of the batch one by one, so that the guilty one is named with its bytes. */
-const report = async (fault: string, batch: readonly Round[]): Promise<string> => {
-  for (const round of batch) {
-    const alone = await faultOfBatch([round]).catch(String)
-    if (alone === undefined) continue
-    return `${alone}\nrepeat with FUZZ_SEED=${FUZZ.seed} FUZZ_FROM=${round.round} FUZZ_ROUNDS=1\nsent (§ for host and cookie, in pieces up to ${round.cuts.join(', ') || 'the end'}): ${JSON.stringify(round.text)}`
-  }
-  const bytes = batch.map(({ round, text }) => `${round}: ${JSON.stringify(text)}`).join('\n')
-  return `${fault}\nonly together: FUZZ_SEED=${FUZZ.seed} FUZZ_FROM=${batch[0]?.round} FUZZ_ROUNDS=${batch.length}\n${bytes}`
-}
+const shown = ({ round, text, cuts }: Round): string =>
+  `${round}: sent (§ for host and cookie, in pieces up to ${cuts.join(', ') || 'the end'}): ${JSON.stringify(text)}`

@@ -38,3 +38,24 @@ export const watchCrashes = (): CrashWatch => {
     },
   }
 }
+
+export interface Played<Round> {
+  /** What went wrong when these were played together, if anything did. */
+  readonly play: (batch: readonly Round[]) => Promise<string | undefined>
+  /** One round with its bytes. */
+  readonly shown: (round: Round) => string
+}
+
+/** A fault of a batch, made to be repeated: its rounds are played one by one, so that the guilty one is named. */
+export const faultReport = async <Round extends { readonly round: number }>(
+  fault: string,
+  batch: readonly Round[],
+  { play, shown }: Played<Round>,
+): Promise<string> => {
+  for (const round of batch) {
+    const alone = await play([round]).catch(String)
+    if (alone === undefined) continue
+    return `${alone}\nrepeat with FUZZ_SEED=${FUZZ.seed} FUZZ_FROM=${round.round} FUZZ_ROUNDS=1\n${shown(round)}`
+  }
+  return `${fault}\nonly together: FUZZ_SEED=${FUZZ.seed} FUZZ_FROM=${batch[0]?.round} FUZZ_ROUNDS=${batch.length}\n${batch.map(shown).join('\n')}`
+}
