@@ -13,6 +13,7 @@ import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { ErrorCode } from '../../errors.ts'
+import { createAnswers } from './answers.ts'
 import { problemDocument } from './problem.ts'
 import { cutStalled } from './stalled.ts'
 import { createTurns } from './turns.ts'
@@ -139,7 +140,7 @@ const LINGER_MS = 1_000
 
 export const startListener = async (options: ListenerOptions): Promise<ListeningServer> => {
   const { upgrade, onError, onRefused, limits = LISTENER_LIMITS } = options
-  const inFlight = new Set<ServerResponse>()
+  const inFlight = createAnswers()
   /** With the bytes that had been written to each before its handshake: until there are more, that is a request in flight. */
   const upgraded = new Map<Duplex, number>()
   const turns = createTurns()
@@ -188,9 +189,8 @@ export const startListener = async (options: ListenerOptions): Promise<Listening
   }
 
   const begin = (req: IncomingMessage, res: ServerResponse, fault: number | undefined) => {
-    inFlight.add(res)
     // Each comes once: `once` would wrap and remove the listener for nothing.
-    res.on('close', () => inFlight.delete(res))
+    res.on('close', inFlight.add(res))
     res.on('finish', () => endUnread(req, limits.unreadBodyMs))
     if (isDraining) res.shouldKeepAlive = false
     if (fault === undefined) return serve(req, res)

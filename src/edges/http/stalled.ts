@@ -17,7 +17,7 @@ const CHECKS = 4
  * Looks after these answers until the returned function is called. Silence while nothing is ready to be sent is
  * none of the client's. What counts is whole writes, which are 64 KiB at most.
  */
-export const cutStalled = (answers: ReadonlySet<ServerResponse>, limitMs: number): (() => void) => {
+export const cutStalled = (answers: Iterable<ServerResponse>, limitMs: number): (() => void) => {
   const deliveries = new WeakMap<ServerResponse, Delivery>()
   const check = () => {
     for (const res of answers) {
