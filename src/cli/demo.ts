@@ -11,6 +11,7 @@ import {
   DEVELOPMENT_RESOURCE_SCOPES,
   type DevelopmentProvider,
   type DevelopmentProviderOptions,
+  isProviderInstalled,
   startDevelopmentProvider,
 } from '../dev/provider.ts'
 import { startListener } from '../edges/http/listener.ts'
@@ -189,13 +190,9 @@ const missingPart = (): string | undefined => {
   if (!existsSync(APP_DIRECTORY)) {
     return 'The demo app is not built yet: run node scripts/build-demo-spa.ts, or npm run demo.'
   }
-  try {
-    import.meta.resolve('oidc-provider')
-    return undefined
-  } catch {
-    // The container image leaves the package out.
-    return 'The development identity provider is not part of this installation: run the demo from a checkout.'
-  }
+  return isProviderInstalled()
+    ? undefined
+    : 'The development identity provider is not part of this installation: run the demo from a checkout.'
 }
 
 /** Everything has a port of its own before anything starts: each part is told the addresses of the others. */

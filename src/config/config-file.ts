@@ -21,8 +21,16 @@ const DEFAULT_NAME = 'coatcheck.yaml'
 const FILE_BYTES_MAX = 1024 * 1024
 
 /** A file that was asked for must be there; `coatcheck.yaml` in the working directory may be. */
-export const readConfigFile = (named: string | undefined, cwd: string): ConfigFile | undefined => {
-  const name = named ?? DEFAULT_NAME
+export const readConfigFile = (named: string | undefined, cwd: string): ConfigFile | undefined =>
+  readYamlFile(named, DEFAULT_NAME, cwd)
+
+/** One that is named must be there; the one of the usual name may be. */
+export const readYamlFile = (
+  named: string | undefined,
+  usualName: string,
+  cwd: string,
+): ConfigFile | undefined => {
+  const name = named ?? usualName
   const path = resolve(cwd, name)
   const file = { name, directory: dirname(path) }
   const source = `file ${name}`

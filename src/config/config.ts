@@ -53,7 +53,7 @@ type Derived =
 
 export interface Config extends Complete<Omit<Settings, Derived>> {
   readonly clientSecret: Watched<string>
-  /** Undefined only in the profile `demo`. */
+  /** Undefined only in the profiles `demo` and `dev`. */
   readonly secret: Watched<readonly string[]> | undefined
   readonly tls: Complete<Omit<Settings['tls'], 'cert' | 'key'>> & {
     /** Undefined: `listen` speaks plain HTTP. */
@@ -107,6 +107,7 @@ export const configFrom = (
     scope: settings.scope,
     resource: settings.resource,
     audience: settings.audience,
+    dev: { ...settings.dev, users: settings.dev.users },
     clientSecret: watched.clientSecret,
     secret: watched.secret,
     tls: {

@@ -3,7 +3,7 @@
 import { join, resolve } from 'node:path'
 import { systemClock } from '../time.ts'
 import { type Config, configFrom, type WatchedPems, type WatchedSettings } from './config.ts'
-import { readConfigFile } from './config-file.ts'
+import { type ConfigFile, readConfigFile } from './config-file.ts'
 import { isReadable } from './files.ts'
 import { belongTogether, type PemKind, readPemFile } from './pem-files.ts'
 import { ConfigError, NOT_SET } from './problems.ts'
@@ -21,6 +21,7 @@ import {
   type Environment,
   readSettingFile,
   readVariables,
+  type Variables,
   type WrittenVariable,
 } from './variables.ts'
 import {
@@ -38,8 +39,13 @@ export interface LoadOptions {
   readonly cwd: string
   /** Goes before `COATCHECK_CONFIG`. */
   readonly configFile?: string
-  /** `demo` makes its own ring, and takes no `coatcheck.yaml` that happens to lie in the working directory. */
-  readonly profile?: 'serve' | 'demo'
+  /**
+   * `demo` and `dev` make their own ring; `demo` takes no `coatcheck.yaml` that happens to lie in the working directory
+   * either.
+   */
+  readonly profile?: 'serve' | 'demo' | 'dev'
+  /** Variables that count where neither the environment nor the file has the setting, worked out from what those say. */
+  readonly defaults?: (written: Reading) => Environment
 }
 
 export interface LoadedConfig {
@@ -55,7 +61,7 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
   const { env, cwd, profile = 'serve' } = options
   const named = options.configFile ?? (env[CONFIG_FILE_VARIABLE] || undefined)
   const file = named === undefined && profile === 'demo' ? undefined : readConfigFile(named, cwd)
-  const variables = readVariables(env)
+  const variables = withDefaults(file, readVariables(env), options.defaults)
   const reading = readSettings(file, variables)
   const baseOf: BaseOf = (path) => (variables.byPath.has(path) ? cwd : (file?.directory ?? cwd))
   const spa = locateSpa(reading, baseOf('spa.directory'))
@@ -83,7 +89,7 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
   if (problems.length > 0) throw new ConfigError(problems)
 
   // What could not be read is undefined and a problem; there was none, so everything is there.
-  const settings = reading.settings as Settings
+  const settings = withPlaces(reading.settings as Settings, baseOf)
   const pems = { redis: redisPems.files, upstream: upstreamPems.files }
   const { watched, followedFiles } = follow(settings, variables.byPath, pems, tls.found)
   return Object.freeze({
@@ -92,6 +98,20 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
     file: file?.name,
     followedFiles,
   })
+}
+
+const withDefaults = (
+  file: ConfigFile | undefined,
+  variables: Variables,
+  defaults: LoadOptions['defaults'],
+): Variables => {
+  if (defaults === undefined) return variables
+  const written = readSettings(file, variables)
+  const missing = [...readVariables(defaults(written)).byPath].filter(
+    ([path]) => !written.isSet(path),
+  )
+  const byPath = new Map(missing.map(([path, one]) => [path, { ...one, source: 'default' }]))
+  return { ...variables, byPath: new Map([...byPath, ...variables.byPath]) }
 }
 
 const RING_REQUIRED: readonly BrokenRule[] = [
@@ -125,6 +145,12 @@ const locateSpa = (reading: Reading, base: string): SpaLocation => {
 
 /** Where the relative path in a setting begins: at whatever says so. */
 type BaseOf = (path: string) => string
+
+const withPlaces = (settings: Settings, baseOf: BaseOf): Settings => {
+  const { users } = settings.dev
+  if (users === undefined) return settings
+  return { ...settings, dev: { ...settings.dev, users: resolve(baseOf('dev.users'), users) } }
+}
 
 interface LoadedPem {
   /** Of the setting. */

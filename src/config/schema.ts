@@ -251,7 +251,7 @@ export const settingsSchema = group({
   secret: optional(
     secretRing,
     'Key ring that seals cookies and sessions: the first seals, all open. Read again while running when it comes from a file.',
-    'required, except in `demo`',
+    'required, except in `demo` and `dev`',
   ),
   redis: group({
     url: optional(
@@ -584,6 +584,18 @@ export const settingsSchema = group({
       choice('debug', 'info', 'warn', 'error'),
       'info',
       'Least important level that is logged.',
+    ),
+  }).prefault({}),
+  dev: group({
+    providerListen: defaulted(
+      listenAddress,
+      '127.0.0.1:3100',
+      'Address of the development identity provider that `coatcheck dev` and the Vite plugin start; nothing else reads it.',
+    ),
+    users: optional(
+      matching('file', 'must be the path of a file', /^[^\0]{1,4096}$/),
+      'File with the users of that provider and their claims, relative to the file that says so (in a variable: to the working directory).',
+      '`coatcheck.users.yaml` if it is there, else alice and bob',
     ),
   }).prefault({}),
   routes: z

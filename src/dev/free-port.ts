@@ -20,7 +20,8 @@ export const freePortFrom = async (
   throw new Error(`no free port from ${preferred} to ${preferred + ATTEMPTS_MAX - 1}`)
 }
 
-const isFree = async (port: number, host: string): Promise<boolean> => {
+/** Whether somebody could listen there now. */
+export const isFree = async (port: number, host: string): Promise<boolean> => {
   const server = createServer()
   try {
     server.listen({ port, host })

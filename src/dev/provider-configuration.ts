@@ -28,6 +28,8 @@ export type RefreshRotation = 'strict' | 'tolerant' | 'none'
 export interface ProviderPolicy {
   readonly users: readonly DevelopmentUser[]
   readonly resource: string
+  readonly audience: string
+  readonly accessTokenClaims: 'none' | 'all'
   readonly resourceScopes: readonly string[]
   readonly hasResource: (clientId: string) => boolean
   readonly accessTokenLifetimeSeconds: number
@@ -61,16 +63,8 @@ export const providerConfiguration = (policy: ProviderPolicy): Configuration => 
   allowOmittingSingleRegisteredRedirectUri: false,
   claims: {
     openid: ['sub', 'acr', 'amr', 'auth_time'],
-    profile: [
-      'name',
-      'given_name',
-      'family_name',
-      'preferred_username',
-      'picture',
-      'locale',
-      'groups',
-    ],
-    email: ['email', 'email_verified'],
+    profile: profileClaims(policy.users),
+    email: EMAIL_CLAIMS,
     iss: null,
     sid: null,
   },
@@ -78,6 +72,13 @@ export const providerConfiguration = (policy: ProviderPolicy): Configuration => 
   clientBasedCORS: () => false,
   // One clock on one machine: a token that has expired has expired.
   clockTolerance: 0,
+  extraTokenClaims: (_ctx, token) => {
+    if (policy.accessTokenClaims === 'none' || !('accountId' in token)) return undefined
+    const user = policy.users.find(({ claims }) => claims.sub === token.accountId)
+    if (user === undefined) return undefined
+    const { sub, ...claims } = user.claims
+    return claims
+  },
   expiresWithSession: (_ctx, source) =>
     policy.grants === 'per-session' && !source.scopes.has('offline_access'),
   features: {
@@ -121,6 +122,18 @@ export const providerConfiguration = (policy: ProviderPolicy): Configuration => 
   },
 })
 
+const EMAIL_CLAIMS = ['email', 'email_verified']
+const PROFILE_CLAIMS = [
+  ...['name', 'given_name', 'family_name', 'preferred_username', 'picture', 'locale', 'groups'],
+]
+
+/** What the users have beyond the standard's own, such as roles, comes with their profile. */
+const profileClaims = (users: readonly DevelopmentUser[]): string[] => {
+  const known = new Set(['sub', ...EMAIL_CLAIMS, ...PROFILE_CLAIMS])
+  const own = new Set(users.flatMap(({ claims }) => Object.keys(claims)))
+  return [...PROFILE_CLAIMS, ...[...own].filter((name) => !known.has(name))]
+}
+
 type Features = NonNullable<Configuration['features']>
 
 const resourceIndicators = (
@@ -135,7 +148,7 @@ const resourceIndicators = (
   getResourceServerInfo: (_ctx, indicator) => {
     if (indicator !== policy.resource) throw new policy.InvalidTarget()
     return {
-      audience: policy.resource,
+      audience: policy.audience,
       scope: policy.resourceScopes.join(' '),
       accessTokenTTL: policy.accessTokenLifetimeSeconds,
       accessTokenFormat: 'jwt',

@@ -32,7 +32,11 @@ export interface DevelopmentProviderOptions extends TokenEndpointHooks {
   readonly users?: readonly DevelopmentUser[]
   /** The one protected resource (RFC 8707), audience of its access tokens. */
   readonly resource?: string
+  /** `aud` of those tokens; the resource where absent, which must be a URI, as an audience need not. */
+  readonly audience?: string
   readonly resourceScopes?: readonly string[]
+  /** Whether access tokens carry the user's claims, roles and groups among them, as many providers let them. */
+  readonly accessTokenClaims?: 'none' | 'all'
   readonly accessTokenLifetimeSeconds?: number
   readonly idTokenLifetimeSeconds?: number
   readonly refreshRotation?: RefreshRotation
@@ -103,6 +107,17 @@ export const DEVELOPMENT_USERS: readonly DevelopmentUser[] = [
 export const DEVELOPMENT_RESOURCE = 'urn:coatcheck:demo-api'
 export const DEVELOPMENT_RESOURCE_SCOPES = ['items:read', 'items:write'] as const
 
+/** The container image leaves oidc-provider out. */
+export const isProviderInstalled = (): boolean => {
+  try {
+    import.meta.resolve('oidc-provider')
+    return true
+  } catch {
+    // That is how a package that is not there shows.
+    return false
+  }
+}
+
 /** Counted from the first use of a refresh token. */
 const REUSE_TOLERATED_SECONDS = 10
 
@@ -137,6 +152,8 @@ export const startDevelopmentProvider = async (
     ...providerConfiguration({
       users,
       resource: options.resource ?? DEVELOPMENT_RESOURCE,
+      audience: options.audience ?? options.resource ?? DEVELOPMENT_RESOURCE,
+      accessTokenClaims: options.accessTokenClaims ?? 'none',
       resourceScopes: options.resourceScopes ?? DEVELOPMENT_RESOURCE_SCOPES,
       hasResource: (clientId) => clients.get(clientId)?.resource === true,
       accessTokenLifetimeSeconds: options.accessTokenLifetimeSeconds ?? 20,

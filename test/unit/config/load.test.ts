@@ -84,6 +84,52 @@ describe('the smallest sidecar', () => {
   })
 })
 
+describe('the profile dev', () => {
+  const defaults = () => ({
+    COATCHECK_PUBLIC_URL: 'http://localhost:3000',
+    COATCHECK_SESSION_IDLE: '5m',
+    COATCHECK_SPA: 'http://localhost:5173',
+  })
+
+  test('needs no ring, and reads coatcheck.yaml', () => {
+    const cwd = emptyDirectory({ 'coatcheck.yaml': 'session: { idle: 10m }' })
+    const config = load({ COATCHECK_SECRET: undefined }, { cwd, profile: 'dev' })
+    expect(config.secret).toBeUndefined()
+    expect(config.session.idle).toBe(600)
+  })
+
+  test('fills in what neither the environment nor the file says', () => {
+    const cwd = emptyDirectory({ 'coatcheck.yaml': 'session: { idle: 10m }' })
+    const config = load({}, { cwd, profile: 'dev', defaults })
+    expect(config.publicUrl).toBe('https://app.example.com')
+    expect(config.session.idle).toBe(600)
+    expect(config.spa).toEqual({ kind: 'upstream', origin: 'http://localhost:5173' })
+  })
+
+  test('is told what was written, to fill in what goes with it', () => {
+    let seen: unknown
+    const isSet: boolean[] = []
+    load(
+      { COATCHECK_LISTEN: '127.0.0.1:3456' },
+      {
+        profile: 'dev',
+        defaults: (written) => {
+          seen = written.settings.listen
+          isSet.push(written.isSet('listen'), written.isSet('session.idle'))
+          return {}
+        },
+      },
+    )
+    expect(seen).toEqual({ host: '127.0.0.1', port: 3456 })
+    expect(isSet).toEqual([true, false])
+  })
+
+  test('a relative users file begins where it is named', () => {
+    const cwd = emptyDirectory({ 'coatcheck.yaml': 'dev: { users: people.yaml }' })
+    expect(load({}, { cwd, profile: 'dev' }).dev.users).toBe(join(cwd, 'people.yaml'))
+  })
+})
+
 describe('the file', () => {
   const FILE = `
 publicUrl: https://app.example.com

@@ -771,6 +771,18 @@ const ROWS: readonly Row[] = [
     accepted: [['debug', 'debug']],
     refused: ['trace', 'INFO', 'off'],
   },
+  {
+    setting: 'dev.providerListen',
+    read: ({ dev }) => dev.providerListen,
+    accepted: [['127.0.0.1:3199', { host: '127.0.0.1', port: 3199 }]],
+    refused: ['3199', 'off', '127.0.0.1:70000'],
+  },
+  {
+    setting: 'dev.users',
+    read: ({ dev }) => dev.users,
+    accepted: [['/etc/people.yaml', '/etc/people.yaml']],
+    refused: ['people\0.yaml'],
+  },
 ]
 
 describe.each(ROWS)('$setting', ({ setting, read, accepted, refused }) => {
