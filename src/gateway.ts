@@ -69,6 +69,7 @@ import { createTicketSealer, sessionLabel } from './session/ticket.ts'
 import { createTicketRenewal } from './session/ticket-renewal.ts'
 import { createVault } from './session/vault.ts'
 import { type Clock, milliseconds, systemClock } from './time.ts'
+import type { UpstreamDispatch } from './upstream/forward.ts'
 import { createHeldStreams } from './upstream/held-streams.ts'
 import { createOpenSockets } from './upstream/open-sockets.ts'
 import { requestHeaderPolicy } from './upstream/request-headers.ts'
@@ -104,6 +105,11 @@ export interface GatewayOptions {
   readonly logger?: Logger
   /** Jitter of pauses; between 0 and 1. */
   readonly random?: () => number
+  /** Stands between the gateway and its upstreams: `coatcheck dev` watches there what the app's API answers. */
+  readonly watchUpstream?: (
+    dispatch: UpstreamDispatch,
+    towards: 'routes' | 'app',
+  ) => UpstreamDispatch
 }
 
 interface Stores {
@@ -308,6 +314,8 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   )
   const dispatch = createUpstreamDispatch({ limits: config.upstreamLimits, tls: upstreamTls })
   metrics.observeUpstreams(dispatch.counts)
+  const watched = (towards: 'routes' | 'app') =>
+    options.watchUpstream?.(dispatch, towards) ?? dispatch
   const shakeHands = createShakeHands(upstreamTls)
   const streams = createHeldStreams(watch, random)
   const routes = compileRoutes(config.routes)
@@ -326,7 +334,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       responseHeaderPolicy(route, { ...headerSettings, routes: routes.routes }),
     ),
   }
-  const proxy = createProxy({ ...way, dispatch, streams, clock })
+  const proxy = createProxy({ ...way, dispatch: watched('routes'), streams, clock })
   const sockets = createOpenSockets({
     vault,
     watch,
@@ -373,7 +381,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     proxy,
     handshake,
     sockets,
-    spa: spaFrom(config, { headerSettings, dispatch, shakeHands, sockets }),
+    spa: spaFrom(config, { headerSettings, dispatch: watched('app'), shakeHands, sockets }),
     transport: createTransportGuard({
       publicUrl,
       loopback,

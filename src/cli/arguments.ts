@@ -63,7 +63,8 @@ export const unknownOption = (rawName: string, known: readonly string[]): string
   `unknown option ${shown(rawName)}; the nearest is --${nearest(rawName.replace(/^-+/, ''), known)}`
 
 /** What was typed, without what could steer a terminal. */
-export const shown = (typed: string): string => typed.replace(/[\p{Cc}\p{Cf}]/gu, '?').slice(0, 100)
+export const shown = (typed: string, charactersMax = 100): string =>
+  typed.replace(/[\p{Cc}\p{Cf}]/gu, '?').slice(0, charactersMax)
 
 /** For `loadConfig`. */
 export const configFileOf = (values: Values): { readonly configFile?: string } => {

@@ -67,7 +67,13 @@ const spaText = (spa: Config['spa']): string => {
 const policyName = (csp: string): string =>
   csp === 'default' || csp === 'strict' ? csp : 'of your own'
 
-const registration = ({ publicUrl, prefix, clientId, provider }: Config): readonly string[] => [
+/** What the provider has to know about the gateway, line by line. */
+export const registration = ({
+  publicUrl,
+  prefix,
+  clientId,
+  provider,
+}: Config): readonly string[] => [
   'Register at the provider:',
   row('client id', clientId),
   row('client authentication', provider.clientAuthentication),

@@ -7,11 +7,12 @@ import { shown, UsageError, unknownOption } from './arguments.ts'
 import { COMMAND_NAMES, type CommandName, MAIN_HELP } from './help.ts'
 import { type Command, EXIT, type Io } from './io.ts'
 
-/** Each command is loaded when it is asked for: `serve` must not pay for the demo, and never loads its provider. */
+/** Each command is loaded when it is asked for: `serve` must not pay for the others, and never loads its provider. */
 const COMMANDS: Readonly<Record<CommandName, () => Promise<Command>>> = {
   serve: async () => (await import('./serve.ts')).serve,
   check: async () => (await import('./check.ts')).check,
   sessions: async () => (await import('./sessions.ts')).sessions,
+  dev: async () => (await import('./dev.ts')).dev,
   demo: async () => (await import('./demo.ts')).demo,
 }
 

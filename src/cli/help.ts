@@ -5,6 +5,7 @@ export const COMMAND_SUMMARIES = {
   check:
     'checks the configuration, asks provider and Redis, and prints what to register at the provider',
   sessions: 'lists or ends sessions of a gateway that runs',
+  dev: 'runs the gateway and a development identity provider in front of your own app and API',
   demo: 'runs the gateway with a provider, an API and an app to try it with',
 } as const
 
@@ -35,13 +36,15 @@ ${rows([
 Settings come from COATCHECK_* variables, from a YAML file, or from both: docs/configuration.md lists them.
 Exit codes: 0 done, 64 wrong usage, 69 an address is not free or nobody answers, 70 internal fault, 78 wrong configuration.`
 
-const CONFIG_ROWS = rows([
+const CONFIG_OPTION_ROWS = [
   [
     '-c, --config FILE',
     'configuration file; else COATCHECK_CONFIG, else coatcheck.yaml in the working directory, if it is there',
   ],
   ['-h, --help', 'prints this'],
-])
+] as const
+
+const CONFIG_ROWS = rows(CONFIG_OPTION_ROWS)
 
 export const SERVE_HELP = `Usage: coatcheck serve [--config FILE]
 
@@ -77,3 +80,26 @@ ${rows([
   ['--all', 'every session of every user'],
 ])}
 ${CONFIG_ROWS}`
+
+export const DEV_HELP = `Usage: coatcheck dev [--spa URL] [--api URL] [--config FILE] [-- COMMAND …]
+
+Runs the gateway on http://localhost:3000 with a development identity provider (3100) in front of your own app and API,
+without a file or a secret: sessions live in memory. Calls to /api/… reach the API with an access token, everything else
+reaches the app, hot reload included. It prints what the API must be told to accept those tokens. The first call that
+fails is explained here, with the setting to change.
+
+The command after -- is started with it, for example -- npm run dev, and each ends with the other.
+
+Accounts: alice / alice and bob / bob, or those of coatcheck.users.yaml, with whatever claims (roles, groups) you give
+them. With COATCHECK_ISSUER that provider is used instead. All settings of serve apply: docs/configuration.md. Ports that
+are taken are never replaced: COATCHECK_LISTEN and COATCHECK_DEV_PROVIDER_LISTEN choose others.
+
+Options:
+${rows([
+  [
+    '--spa URL',
+    'server of your app, or the directory of its files (COATCHECK_SPA); else http://localhost:5173',
+  ],
+  ['--api URL', 'your API (COATCHECK_UPSTREAM); else http://localhost:4000'],
+  ...CONFIG_OPTION_ROWS,
+])}`

@@ -26,10 +26,15 @@ interface OwnChildOptions {
 
 const LINES_MAX = 20
 
-/** Ends the child when this process ends without a word, as by a second Ctrl-C: then its input ends without one too. */
-const startGuard = ({ pid }: ChildProcess) => {
-  const script = 'read -r over || kill -9 "$0"'
-  const guard = spawn('/bin/sh', ['-c', script, String(pid)], {
+/**
+ * Ends the child, or its whole process group, when this process ends without a word, as by a second Ctrl-C: then the
+ * guard's input ends without one too. The word is `over`, when the child has ended.
+ */
+export const startGuard = ({ pid }: ChildProcess, scope: 'process' | 'group' = 'process') => {
+  // `kill -9 -- -pid` means something else to dash.
+  const script = 'read -r over || kill -s KILL -- "$0"'
+  const target = scope === 'group' ? `-${pid}` : String(pid)
+  const guard = spawn('/bin/sh', ['-c', script, target], {
     stdio: ['pipe', 'ignore', 'ignore'],
     detached: true,
   })

@@ -1,23 +1,15 @@
 /** `coatcheck serve`: load, listen, say so in one line; on a stop signal drain, then end with 0. */
 
 import { hostPortText } from '../config/addresses.ts'
-import type { Config } from '../config/config.ts'
-import type { HostPort } from '../config/forms.ts'
 import { loadConfig } from '../config/load.ts'
-import { variableOf } from '../config/settings.ts'
 import { watchSecrets } from '../config/watched.ts'
-import {
-  ListenError,
-  type ListenerOptions,
-  type ListeningServer,
-  startListener,
-} from '../edges/http/listener.ts'
 import { createLogger } from '../edges/telemetry/logger.ts'
 import { createGateway, type Gateway } from '../gateway.ts'
 import { type Milliseconds, milliseconds, systemClock, toMs } from '../time.ts'
 import { CONFIG_OPTIONS, configFileOf, parseArguments } from './arguments.ts'
 import { SERVE_HELP } from './help.ts'
 import { type Command, EXIT } from './io.ts'
+import { AddressUnavailable, type Servers, startServers } from './servers.ts'
 
 export const serve: Command = async (argv, io) => {
   const values = parseArguments('serve', argv, CONFIG_OPTIONS)
@@ -66,83 +58,10 @@ const cutText = (count: number): string =>
 
 const GIVING_UP_MS = milliseconds(1000)
 
-interface Servers {
-  /** What browsers, or the proxy before us, connect to. */
-  readonly open: ListeningServer
-  /** Plain HTTP beside TLS. */
-  readonly plain: ListeningServer | undefined
-  readonly operations: ListeningServer | undefined
-}
-
 const addressesText = ({ open, plain }: Servers): string =>
   [open, ...(plain === undefined ? [] : [plain])]
     .map(({ address }) => hostPortText(address))
     .join(' and ')
-
-/** Operations first, so that a probe finds the process alive while the rest is still to come. */
-const startServers = async (config: Config, gateway: Gateway): Promise<Servers> => {
-  const { operations, tls } = config
-  const { listener, upgrade, limits, onError, onRefused } = gateway
-  const started: ListeningServer[] = []
-  const start = async (...args: Parameters<typeof listenOn>): Promise<ListeningServer> => {
-    const server = await listenOn(...args)
-    started.push(server)
-    return server
-  }
-  try {
-    return {
-      operations:
-        operations.listen === 'off'
-          ? undefined
-          : await start('operations.listen', operations.listen, {
-              listener: gateway.operations,
-              onError,
-            }),
-      open: await start('listen', config.listen, {
-        listener,
-        upgrade,
-        limits,
-        onError,
-        onRefused,
-        ...tlsOf(config),
-      }),
-      plain:
-        tls.plainListen === undefined
-          ? undefined
-          : await start('tls.plainListen', tls.plainListen, {
-              ...gateway.plain,
-              limits,
-              onError,
-              onRefused,
-            }),
-    }
-  } catch (thrown) {
-    await Promise.all(started.map((server) => server.close()))
-    throw thrown
-  }
-}
-
-const tlsOf = ({ tls: { identity, minVersion } }: Config): Pick<ListenerOptions, 'tls'> =>
-  identity === undefined ? {} : { tls: { identity, minVersion } }
-
-/** Carries the words for the operator: which setting to change. */
-class AddressUnavailable extends Error {}
-
-const listenOn = async (
-  setting: string,
-  address: HostPort,
-  server: Omit<ListenerOptions, 'address'>,
-): Promise<ListeningServer> => {
-  try {
-    return await startListener({ ...server, address })
-  } catch (thrown) {
-    if (!(thrown instanceof ListenError)) throw thrown
-    throw new AddressUnavailable(
-      `coatcheck: ${thrown.message} (${thrown.code}): change ${setting} (${variableOf(setting)}), or free the address`,
-      { cause: thrown },
-    )
-  }
-}
 
 /** Of the deadline, kept for what comes after the connections: refreshes, revocations, results not written yet. */
 const REST_MS = 2_000

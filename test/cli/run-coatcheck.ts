@@ -20,16 +20,21 @@ export const SMALLEST = {
   COATCHECK_SECRET: 'Wn8vPq2ZbT5xRk7LmC4dHs9Yg3JfAe6U',
 } as const
 
+/** For a process that several tests share: who starts it ends it. */
+export const launchCoatcheck = (
+  args: readonly string[],
+  env: Variables,
+  cwd: string,
+): Promise<Child> =>
+  startChild(process.execPath, [main, ...args], { cwd, env: { PATH: process.env.PATH, ...env } })
+
 /** In a directory without `coatcheck.yaml`, where no setting of the machine can get in. */
 export const startCoatcheck = async (
   args: readonly string[],
   env: Variables = {},
   cwd = mkdtempSync(join(tmpdir(), 'coatcheck-cli-')),
 ): Promise<Child> => {
-  const child = await startChild(process.execPath, [main, ...args], {
-    cwd,
-    env: { PATH: process.env.PATH, ...env },
-  })
+  const child = await launchCoatcheck(args, env, cwd)
   onTestFinished(async () => {
     await child.kill()
     rmSync(cwd, { recursive: true, force: true })

@@ -12,11 +12,12 @@ test.each([
   [['--version'], new RegExp(`^${version.replaceAll('.', '\\.')}$`)],
   [['-V'], /^\d+\.\d+\.\d+$/],
   [['--help'], /Usage: coatcheck <command>/],
-  [['-h'], /serve .*\n.*check .*\n.*sessions .*\n.*demo /],
+  [['-h'], /serve .*\n.*check .*\n.*sessions .*\n.*dev .*\n.*demo /],
   [['serve', '--help'], /Usage: coatcheck serve \[--config FILE\]/],
   [['check', '-h'], /Usage: coatcheck check \[--config FILE\]/],
   [['sessions', '--help'], /Usage: coatcheck sessions list /],
   [['sessions', 'end', '-h'], /coatcheck sessions end /],
+  [['dev', '-h'], /Usage: coatcheck dev .*-- COMMAND/],
   [['check', '--config', 'no.yaml', '--help'], /Usage: coatcheck check/],
 ])('%j answers with 0', async (args, output) => {
   const { code, stdout, stderr } = await runCoatcheck(args)
@@ -25,7 +26,7 @@ test.each([
 })
 
 test.each([
-  [[], /a command is missing: serve, check, sessions, demo\nTry: coatcheck --help$/],
+  [[], /a command is missing: serve, check, sessions, dev, demo\nTry: coatcheck --help$/],
   [['chek'], /unknown command "chek"; the nearest is check\nTry: coatcheck --help$/],
   [['--verison'], /unknown option --verison; the nearest is --version/],
   [
@@ -45,6 +46,8 @@ test.each([
     ['demo', '--replicas', '0'],
     /--replicas takes a number from 1 to 4, not "0"\nTry: .* demo --help$/,
   ],
+  [['dev', '--api'], /--api needs a value/],
+  [['dev', 'npm', 'run', 'dev'], /dev takes no argument "npm"/],
   [['demo', '--replicas', '5'], /--replicas takes a number from 1 to 4, not "5"/],
   [['demo', '--replicas', 'two\u001b'], /--replicas takes a number from 1 to 4, not "two\?"/],
   [['demo', '--replicas'], /--replicas needs a value/],
