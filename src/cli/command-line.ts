@@ -13,6 +13,7 @@ const COMMANDS: Readonly<Record<CommandName, () => Promise<Command>>> = {
   check: async () => (await import('./check.ts')).check,
   sessions: async () => (await import('./sessions.ts')).sessions,
   dev: async () => (await import('./dev.ts')).dev,
+  init: async () => (await import('./init.ts')).init,
   demo: async () => (await import('./demo.ts')).demo,
 }
 

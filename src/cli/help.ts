@@ -6,6 +6,7 @@ export const COMMAND_SUMMARIES = {
     'checks the configuration, asks provider and Redis, and prints what to register at the provider',
   sessions: 'lists or ends sessions of a gateway that runs',
   dev: 'runs the gateway and a development identity provider in front of your own app and API',
+  init: 'writes a commented coatcheck.yaml and a compose snippet for your app',
   demo: 'runs the gateway with a provider, an API and an app to try it with',
 } as const
 
@@ -102,4 +103,19 @@ ${rows([
   ],
   ['--api URL', 'your API (COATCHECK_UPSTREAM); else http://localhost:4000'],
   ...CONFIG_OPTION_ROWS,
+])}`
+
+export const INIT_HELP = `Usage: coatcheck init [--spa URL] [--api URL]
+
+Writes coatcheck.yaml, with a comment at each setting, and compose.coatcheck.yaml, for the app in the working directory.
+What is there already stays as it is. Nothing is asked and nothing is started.
+
+Options:
+${rows([
+  [
+    '--spa URL',
+    'development server of your app; else the usual one of the tool that package.json names',
+  ],
+  ['--api URL', 'your API; else http://localhost:4000'],
+  ['-h, --help', 'prints this'],
 ])}`

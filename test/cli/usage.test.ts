@@ -12,7 +12,7 @@ test.each([
   [['--version'], new RegExp(`^${version.replaceAll('.', '\\.')}$`)],
   [['-V'], /^\d+\.\d+\.\d+$/],
   [['--help'], /Usage: coatcheck <command>/],
-  [['-h'], /serve .*\n.*check .*\n.*sessions .*\n.*dev .*\n.*demo /],
+  [['-h'], /serve .*\n.*check .*\n.*sessions .*\n.*dev .*\n.*init .*\n.*demo /],
   [['serve', '--help'], /Usage: coatcheck serve \[--config FILE\]/],
   [['check', '-h'], /Usage: coatcheck check \[--config FILE\]/],
   [['sessions', '--help'], /Usage: coatcheck sessions list /],
@@ -26,7 +26,7 @@ test.each([
 })
 
 test.each([
-  [[], /a command is missing: serve, check, sessions, dev, demo\nTry: coatcheck --help$/],
+  [[], /a command is missing: serve, check, sessions, dev, init, demo\nTry: coatcheck --help$/],
   [['chek'], /unknown command "chek"; the nearest is check\nTry: coatcheck --help$/],
   [['--verison'], /unknown option --verison; the nearest is --version/],
   [
