@@ -38,6 +38,16 @@ const stepsFor = (folders: readonly string[]): readonly Step[] => [
   },
   { name: 'types', what: 'TypeScript', run: node(120, bin('tsc'), '--noEmit') },
   {
+    name: 'client-types',
+    what: 'TypeScript of the browser client, which has no Node',
+    run: node(120, bin('tsc'), '--noEmit', '-p', 'tsconfig.client.json'),
+  },
+  {
+    name: 'client-uses',
+    what: 'TypeScript of what uses it',
+    run: node(120, bin('tsc'), '--noEmit', '-p', 'test/client'),
+  },
+  {
     name: 'spa-types',
     what: 'TypeScript of the demo SPA',
     run: node(120, bin('tsc'), '--noEmit', '-p', 'demo-spa'),
@@ -65,7 +75,7 @@ const HELP = `npm test [-- --only NAME[,NAME…]]
 
 Runs, up to the first failure:
 ${stepsFor([])
-  .map(({ name, what }) => `  ${name.padEnd(8)}${what}`)
+  .map(({ name, what }) => `  ${name.padEnd(14)}${what}`)
   .join('\n')}
 
 --only   these steps alone; the name of a folder in test/ (unit, flow, hostile …) is a part of vitest
