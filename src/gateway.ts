@@ -7,7 +7,7 @@ import { isLoopback } from './config/addresses.ts'
 import type { Config } from './config/config.ts'
 import { constant } from './config/watched.ts'
 import { createProviderSlots } from './credential/provider-slots.ts'
-import { createRefreshMachine, refreshTimes } from './credential/refresh.ts'
+import { createRefreshMachine, type JudgedAt, refreshTimes } from './credential/refresh.ts'
 import type { RefreshLease } from './credential/refresh-lease.ts'
 import { createRejectionWatch } from './credential/rejection-watch.ts'
 import { createAdmin } from './edges/http/admin.ts'
@@ -110,6 +110,8 @@ export interface GatewayOptions {
     dispatch: UpstreamDispatch,
     towards: 'routes' | 'app',
   ) => UpstreamDispatch
+  /** Lets an access token be old before its time, as the demo does at the press of a button. */
+  readonly judgedAt?: JudgedAt
 }
 
 interface Stores {
@@ -221,6 +223,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     revoke,
     slots,
     clock,
+    judgedAt: options.judgedAt,
     times: refreshTimes(config.provider.tokenTimeout),
     emit,
     notice,

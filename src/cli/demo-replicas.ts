@@ -3,15 +3,16 @@
 import { loadConfig } from '../config/load.ts'
 import { startBalancer } from '../dev/balancer.ts'
 import { CallTally } from '../dev/call-tally.ts'
-import { FLEET_PREFIX, fleetControl, unansweredPage } from '../dev/fleet-control.ts'
+import { fleetControl, unansweredPage } from '../dev/fleet-control.ts'
 import { freePortFrom } from '../dev/free-port.ts'
+import { DEMO_PREFIX } from '../dev/own-page.ts'
 import { cookieNames } from '../session/session-cookie.ts'
 import type { StartGateway } from './demo.ts'
 import { startFleet } from './demo-fleet.ts'
 
 export const startReplicas =
   (count: number, redisProgram: string): StartGateway =>
-  async ({ host, ports, publicUrl, env, refreshes }, io, running) => {
+  async ({ host, ports, publicUrl, env, refreshes, rival, experiments }, io, running) => {
     const replicaPorts = await nextPorts(ports.gateway + 1, count, host)
     const operationsPorts = await nextPorts(ports.operations, count, host)
     const redisPort = await freePortFrom(REDIS_PORT, [host])
@@ -37,9 +38,13 @@ export const startReplicas =
       host,
       port: ports.gateway,
       replicaPorts,
-      own: { prefix: FLEET_PREFIX, listener: fleetControl(fleet, tally, publicUrl) },
+      own: { prefix: DEMO_PREFIX, listener: fleetControl(fleet, tally, publicUrl, experiments) },
       unanswered: (why, request, response) => unansweredPage(why, request, response, fleet),
-      passed: (passed) => tally.count(passed),
+      passed: (passed) => {
+        tally.count(passed)
+        const { method, url: path, headers } = passed.request
+        rival.note({ method, path, headers, status: passed.status, body: passed.body })
+      },
     })
     running.push(balancer)
     return [

@@ -4,7 +4,9 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { loadConfig } from '../config/load.ts'
+import { Breakage } from '../dev/breakage.ts'
 import { type DemoApi, startDemoApi } from '../dev/demo-api.ts'
+import { before, type Experiments, experiments, ownPaths } from '../dev/demo-front.ts'
 import { freePortFrom } from '../dev/free-port.ts'
 import {
   DEVELOPMENT_RESOURCE,
@@ -14,9 +16,13 @@ import {
   isProviderInstalled,
   startDevelopmentProvider,
 } from '../dev/provider.ts'
+import { type RivalSite, startRivalSite } from '../dev/rival-site.ts'
+import { tokenFingerprint } from '../dev/token-fingerprint.ts'
 import { startListener } from '../edges/http/listener.ts'
 import { createLogger } from '../edges/telemetry/logger.ts'
 import { createGateway } from '../gateway.ts'
+import { cookieNames } from '../session/session-cookie.ts'
+import { systemClock } from '../time.ts'
 import { HELP_OPTION, parseArguments, shown, UsageError, type Values } from './arguments.ts'
 import { FleetError } from './demo-fleet.ts'
 import { startReplicas } from './demo-replicas.ts'
@@ -32,7 +38,7 @@ const REPLICAS_MAX = 4
 const HELP = `Usage: coatcheck demo [--replicas NUMBER]
 
 Runs the gateway on http://localhost:3000 with a development identity provider (3100), a demo API (4000) and a
-small app, and the operations listener (9090). Ports that are taken are replaced by the next free ones. Sessions
+small app, the operations listener (9090), and another site (4100) that the page has attack it. Ports that are taken are replaced by the next free ones. Sessions
 live in memory, access tokens for 20 seconds. Accounts: alice / alice and bob / bob. Ctrl-C ends all of it.
 
 With replicas, as many gateway processes share a Redis of their own behind a small balancer on the same URL, and
@@ -54,6 +60,7 @@ export interface Ports {
   readonly provider: number
   readonly api: number
   readonly operations: number
+  readonly rival: number
 }
 
 export interface Closable {
@@ -67,6 +74,10 @@ export interface Surroundings {
   readonly publicUrl: string
   readonly env: Readonly<Record<string, string>>
   readonly refreshes: () => number
+  readonly breakage: Breakage
+  readonly rival: RivalSite
+  /** The demo's own paths, but for those of replicas. */
+  readonly experiments: Experiments
 }
 
 /** Adds to `running` what must be closed again; resolves, when the page can be opened, with lines about what runs. */
@@ -146,6 +157,11 @@ const run = async (
       },
     })
     running.push(provider)
+    const breakage = new Breakage(
+      provider,
+      startGateway === startOne ? 'told' : 'waited_for',
+      systemClock,
+    )
     const api = await startDemoApi({
       host: HOST,
       port: ports.api,
@@ -154,15 +170,33 @@ const run = async (
       audience: DEVELOPMENT_RESOURCE,
       readScope: READ_SCOPE,
       writeScope: WRITE_SCOPE,
+      breakage,
     })
     running.push(api)
     const env = settings({ io, ports, publicUrl, clientSecret, provider, api })
-    const surroundings = { host: HOST, ports, publicUrl, env, refreshes: () => refreshes }
+    const rival = await startRivalSite({
+      host: HOST,
+      port: ports.rival,
+      publicUrl,
+      sessionCookie: cookieNames(publicUrl, true).session,
+    })
+    running.push(rival)
+    const surroundings: Surroundings = {
+      host: HOST,
+      ports,
+      publicUrl,
+      env,
+      refreshes: () => refreshes,
+      breakage,
+      rival,
+      experiments: experiments({ host: HOST, port: ports.gateway, publicUrl, rival, breakage }),
+    }
     const about = await startGateway(surroundings, io, running)
 
     io.out(`Coatcheck demo: open ${publicUrl} and sign in as alice / alice or bob / bob`)
     io.out(`  identity provider  ${provider.issuer}`)
     io.out(`  API                ${api.origin}`)
+    io.out(`  another site       ${rival.url}, which means no good`)
     for (const line of about) io.out(`  ${line}`)
     await stopped
     return EXIT.ok
@@ -180,8 +214,9 @@ const run = async (
 const hangUp = (): Promise<void> =>
   new Promise((resolve) => process.once('SIGHUP', () => resolve()))
 
-const startOne: StartGateway = async ({ ports, env }, io, running) => {
-  running.push(await serveHere(env, io.cwd))
+const startOne: StartGateway = async (surroundings, io, running) => {
+  const { ports } = surroundings
+  running.push(await serveHere(surroundings, io.cwd))
   return [`operations         http://${HOST}:${ports.operations}/metrics`]
 }
 
@@ -207,6 +242,7 @@ const pickPorts = async (io: Io): Promise<Ports> => {
     provider: await pick('the identity provider', 3100, [HOST]),
     api: await pick('the API', 4000, [HOST]),
     operations: await pick('the operations listener', 9090, [HOST]),
+    rival: await pick('the other site', 4100, [HOST, '::1']),
   }
 }
 
@@ -233,10 +269,18 @@ const settings = (parts: {
   COATCHECK_LOGGING_LEVEL: parts.io.env.COATCHECK_LOGGING_LEVEL ?? 'error',
 })
 
-const serveHere = async (env: Readonly<Record<string, string>>, cwd: string): Promise<Closable> => {
+const serveHere = async (surroundings: Surroundings, cwd: string): Promise<Closable> => {
+  const { env, publicUrl, breakage, rival } = surroundings
   const { config } = loadConfig({ env, cwd, profile: 'demo' })
-  const gateway = createGateway(config, { logger: createLogger({ level: config.logging.level }) })
-  const { listener, upgrade, operations, limits, onError, onRefused } = gateway
+  const gateway = createGateway(config, {
+    logger: createLogger({ level: config.logging.level }),
+    judgedAt: (tokens, now) =>
+      breakage.someExpired && breakage.isExpired(tokenFingerprint(tokens.accessToken))
+        ? tokens.accessTokenExpiresAt
+        : now,
+  })
+  const { upgrade, operations, limits, onError, onRefused } = gateway
+  const listener = before(gateway.listener, ownPaths(publicUrl, surroundings.experiments), rival)
   const opened: Closable[] = []
   const close = async () => {
     for (const server of opened.reverse()) await server.close()

@@ -12,10 +12,16 @@ import { GatewayError } from '../errors.ts'
 import type { Emit, EndReason, RefreshOutcome } from '../events.ts'
 import type { Provider, RefreshAnswer } from '../oidc/provider.ts'
 import type { Revoke } from '../oidc/revocation.ts'
-import { type Claims, canRefresh, type Session, type SessionDigest } from '../session/session.ts'
+import {
+  type Claims,
+  canRefresh,
+  type Session,
+  type SessionDigest,
+  type TokenSet,
+} from '../session/session.ts'
 import { sessionLabel } from '../session/ticket.ts'
 import type { OpenSession, Vault } from '../session/vault.ts'
-import { type Clock, type Milliseconds, milliseconds, type Seconds } from '../time.ts'
+import { type Clock, type EpochMs, type Milliseconds, milliseconds, type Seconds } from '../time.ts'
 import { DUE_BEFORE_MAX_MS, freshnessAt } from './freshness.ts'
 import type { ProviderSlots, Slot } from './provider-slots.ts'
 import {
@@ -99,6 +105,9 @@ export interface RefreshMachine {
   settled(limit: Milliseconds): Promise<void>
 }
 
+/** The instant by which this access token is fresh, due or expired; `now` is the clock's. */
+export type JudgedAt = (tokens: TokenSet, now: EpochMs) => EpochMs
+
 export interface RefreshDependencies {
   readonly vault: Vault
   readonly lease: RefreshLease
@@ -106,6 +115,8 @@ export interface RefreshDependencies {
   readonly revoke: Revoke
   readonly slots: ProviderSlots
   readonly clock: Clock
+  /** By which instant access tokens are judged, where it is not the clock's. */
+  readonly judgedAt?: JudgedAt | undefined
   readonly times: RefreshTimes
   readonly emit: Emit
   readonly notice: (notice: string, detail: string) => void
@@ -136,6 +147,8 @@ type Refreshable = OpenSession & {
 export const createRefreshMachine = (dependencies: RefreshDependencies): RefreshMachine => {
   const { vault, lease, provider, revoke, slots, clock, times, emit, notice, random, claimsFrom } =
     dependencies
+  const judgedAt = dependencies.judgedAt ?? ((_tokens, now) => now)
+  const freshnessOf = (tokens: TokenSet) => freshnessAt(tokens, judgedAt(tokens, clock.now()))
 
   const flights = new Map<SessionDigest, Promise<Landing>>()
   /** Results the provider gave and the store has not taken yet: this process serves from them. */
@@ -504,12 +517,12 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
     return (
       last !== undefined &&
       clock.monotonicMs() - last.atMs < FORCE_EVERY_MS &&
-      freshnessAt(open.session.tokens, clock.now()) === 'fresh'
+      freshnessOf(open.session.tokens) === 'fresh'
     )
   }
 
   const hasRunOut = ({ session }: OpenSession): boolean =>
-    clock.now() >= session.tokens.accessTokenExpiresAt
+    judgedAt(session.tokens, clock.now()) >= session.tokens.accessTokenExpiresAt
 
   /** A token that could not be replaced serves to its end; after that the outage is told. */
   const refuseRunOut = (open: OpenSession, { what, retryAfter }: Unavailable): void => {
@@ -523,8 +536,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
   return {
     hasRunOut,
 
-    isFresh: (open) =>
-      freshnessAt(open.session.tokens, clock.now()) === 'fresh' && newest(open) === open,
+    isFresh: (open) => freshnessOf(open.session.tokens) === 'fresh' && newest(open) === open,
 
     // Who was sent away with the generation that was forced, or an older one, gets what came of it.
     mayForce: (open) =>
@@ -536,7 +548,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       const waitUntilMs = clock.monotonicMs() + times.requestWait
       for (;;) {
         const { tokens } = open.session
-        const freshness = freshnessAt(tokens, clock.now())
+        const freshness = freshnessOf(tokens)
         if (freshness === 'fresh' || !isRefreshable(open)) return { kind: 'usable', open }
         const flight = begin(open)
         if (freshness === 'due') return { kind: 'usable', open }
@@ -565,7 +577,7 @@ export const createRefreshMachine = (dependencies: RefreshDependencies): Refresh
       const open = newest(seen.open)
       if (open.session.generation > sent.session.generation) return open
       if (!isRefreshable(open) || wasForcedLately(open)) return undefined
-      if (freshnessAt(open.session.tokens, clock.now()) === 'fresh')
+      if (freshnessOf(open.session.tokens) === 'fresh')
         forced.set(digest, { atMs: clock.monotonicMs(), generation: open.session.generation })
       const landing = await within(times.requestWait, begin(open))
       if (landing.outcome === 'rejected') return undefined

@@ -18,7 +18,7 @@ export interface Passed {
   readonly replica: number | undefined
   readonly status: number
   readonly durationMs: number
-  /** Of a 401 alone: why is in its body. */
+  /** Of a 401 or 403 alone: why is in its body. */
   readonly body: string
 }
 
@@ -125,7 +125,7 @@ export const startBalancer = async (options: BalancerOptions): Promise<Balancer>
         response.flushHeaders()
         answer.pipe(response)
         answer.on('error', () => response.destroy())
-        if (answer.statusCode !== 401) return tell(index + 1)
+        if (answer.statusCode !== 401 && answer.statusCode !== 403) return tell(index + 1)
         void textOf(answer).then((body) => tell(index + 1, body))
       })
       response.on('close', () => onward.destroy())

@@ -5,7 +5,10 @@ import type { AddressInfo } from 'node:net'
 import { createAdaptorServer, type ServerType } from '@hono/node-server'
 import { type Context, Hono, type MiddlewareHandler } from 'hono'
 import { streamSSE } from 'hono/streaming'
-import { AccessTokenVerifier, type VerifiedAccessToken } from './access-token.ts'
+import { AccessTokenVerifier, type Verification, type VerifiedAccessToken } from './access-token.ts'
+import type { Breakage } from './breakage.ts'
+import { breakageRoutes } from './breakage-routes.ts'
+import { startEcho } from './echo-socket.ts'
 import { ItemShelf } from './item-shelf.ts'
 import { tokenFingerprint } from './token-fingerprint.ts'
 import { TokenSightings } from './token-sightings.ts'
@@ -20,6 +23,8 @@ export interface DemoApiOptions {
   /** Scopes that reading and changing items take; without them any valid token is enough. */
   readonly readScope?: string
   readonly writeScope?: string
+  /** Adds `/api/demo/…`, by which the demo's page breaks things for its own session. */
+  readonly breakage?: Breakage
 }
 
 export interface DemoApi {
@@ -29,9 +34,10 @@ export interface DemoApi {
   close(): Promise<void>
 }
 
-interface Env {
+export interface DemoApiEnv {
   Variables: { accessToken: VerifiedAccessToken }
 }
+type Env = DemoApiEnv
 
 const SLOW_MS_MAX = 30_000
 const TICK_MS = 1_000
@@ -41,8 +47,14 @@ const BODY_BYTES_MAX = 16 * 1024
 
 export const startDemoApi = async (options: DemoApiOptions): Promise<DemoApi> => {
   const host = options.host ?? '127.0.0.1'
-  const app = demoApi(options)
+  const verifier = new AccessTokenVerifier(options)
+  const app = demoApi(options, verifier)
   const server: ServerType = createAdaptorServer({ fetch: app.fetch, overrideGlobalObjects: false })
+  const echo = startEcho('/api/echo', async ({ headers }) => {
+    const outcome = await verifier.verify(headers.authorization)
+    return outcome.kind === 'verified'
+  })
+  server.on('upgrade', echo.upgrade)
   server.listen(options.port ?? 0, host)
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
@@ -54,12 +66,13 @@ export const startDemoApi = async (options: DemoApiOptions): Promise<DemoApi> =>
       const closed = once(server, 'close')
       server.close()
       if ('closeAllConnections' in server) server.closeAllConnections()
+      echo.close()
       await closed
     },
   }
 }
 
-const demoApi = (options: DemoApiOptions): Hono<Env> => {
+const demoApi = (options: DemoApiOptions, verifier: AccessTokenVerifier): Hono<Env> => {
   const app = new Hono<Env>()
   const items = new ItemShelf()
   const sightings = new TokenSightings()
@@ -72,7 +85,7 @@ const demoApi = (options: DemoApiOptions): Hono<Env> => {
     return problem(c, 500, 'internal', 'The demo API failed.')
   })
   app.notFound((c) => problem(c, 404, 'not_found', 'There is no such resource.'))
-  app.use('/api/*', authenticate(new AccessTokenVerifier(options)))
+  app.use('/api/*', authenticate(verifier, options.breakage))
   app.use('/api/*', async (c, next) => {
     sightings.note(c.var.accessToken)
     await next()
@@ -115,6 +128,8 @@ const demoApi = (options: DemoApiOptions): Hono<Env> => {
   app.delete('/api/items/:id', write, (c) =>
     items.remove(c.req.param('id')) ? c.body(null, 204) : noSuchItem(c),
   )
+
+  if (options.breakage !== undefined) app.route('/api/demo', breakageRoutes(options.breakage))
 
   app.get('/api/slow', async (c) => {
     const ms = Number(c.req.query('ms') ?? 1_000)
@@ -159,10 +174,10 @@ const titleRequired = (c: ApiContext) =>
 
 /** RFC 6750 §3: no error code for a request that carries no credentials at all. */
 const authenticate =
-  (verifier: AccessTokenVerifier): MiddlewareHandler<Env> =>
+  (verifier: AccessTokenVerifier, breakage?: Breakage): MiddlewareHandler<Env> =>
   async (c, next) => {
     c.header('Cache-Control', 'no-store')
-    const outcome = await verifier.verify(c.req.header('authorization'))
+    const outcome = judged(await verifier.verify(c.req.header('authorization')), breakage)
     switch (outcome.kind) {
       case 'verified':
         c.set('accessToken', outcome.accessToken)
@@ -181,6 +196,12 @@ const authenticate =
         return problem(c, 503, 'keys_unavailable', 'The keys of the issuer could not be fetched.')
     }
   }
+
+/** A token that the page made expire has expired here too: who sends it all the same is told. */
+const judged = (outcome: Verification, breakage: Breakage | undefined): Verification =>
+  outcome.kind === 'verified' && breakage?.isExpired(outcome.accessToken.fingerprint)
+    ? { kind: 'invalid', reason: 'the token expired' }
+    : outcome
 
 const requireScope =
   (scope: string | undefined): MiddlewareHandler<Env> =>

@@ -3,10 +3,11 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
-import { Hono, type MiddlewareHandler } from 'hono'
+import { Hono } from 'hono'
 import { html, raw } from 'hono/html'
 import type { Unanswered } from './balancer.ts'
 import type { CallTally } from './call-tally.ts'
+import { DEMO_PREFIX, onlyFromItsOwnPage } from './own-page.ts'
 
 /** Starting, up, killed or ended by itself. */
 export type ReplicaState = 'starting' | 'up' | 'down'
@@ -26,15 +27,15 @@ export interface Fleet {
   pauseRedis(): boolean
 }
 
-export const FLEET_PREFIX = '/demo/'
-
 export const fleetControl = (
   fleet: Fleet,
   tally: CallTally,
   publicUrl: string,
+  others: Hono,
 ): RequestListener => {
   const app = new Hono()
   app.use(onlyFromItsOwnPage(publicUrl))
+  app.route('/', others)
 
   const state = () => ({
     replicas: fleet.replicaStates().map((state, index) => ({
@@ -48,13 +49,13 @@ export const fleetControl = (
     refreshes: fleet.refreshes(),
     happenings: tally.happenings,
   })
-  app.get(`${FLEET_PREFIX}state`, (c) => {
+  app.get(`${DEMO_PREFIX}state`, (c) => {
     c.header('Cache-Control', 'no-store')
     return c.json(state())
   })
 
   const button = (path: string, press: (replica: number) => boolean | Promise<boolean>) =>
-    app.post(`${FLEET_PREFIX}${path}`, async (c) => {
+    app.post(`${DEMO_PREFIX}${path}`, async (c) => {
       const pressed = await press(Number(c.req.param('number')))
       // A plain form stands on the page for when no replica answers: it goes back to the app.
       if (c.req.header('sec-fetch-mode') === 'navigate') return c.redirect('/', 303)
@@ -67,20 +68,6 @@ export const fleetControl = (
 
   app.notFound((c) => c.json({ error: 'not_found' }, 404))
   return getRequestListener(app.fetch, { overrideGlobalObjects: false })
-}
-
-/**
- * Other sites may not press, and after a DNS rebinding not read either. Browsers send `Origin` with every POST, and
- * what is no browser has no page that could be misled: it names the origin by itself.
- */
-const onlyFromItsOwnPage = (publicUrl: string): MiddlewareHandler => {
-  const { host, origin } = new URL(publicUrl)
-  return async (c, next) => {
-    const isOurs =
-      c.req.header('host') === host && (c.req.method === 'GET' || c.req.header('origin') === origin)
-    if (!isOurs) return c.json({ error: 'not_from_the_demo' }, 403)
-    return next()
-  }
 }
 
 /** To a person a page whose buttons work without the app, which is a replica's to serve; to a script a problem. */
@@ -149,7 +136,7 @@ const partOf = (replica: number, state: ReplicaState) => {
     case 'starting':
       return html`<p role="status">Replica ${replica} starts …</p>`
     case 'down':
-      return html`<form method="post" action="${FLEET_PREFIX}replicas/${replica}/restart">
+      return html`<form method="post" action="${DEMO_PREFIX}replicas/${replica}/restart">
       <button>Restart replica ${replica}</button>
     </form>`
   }

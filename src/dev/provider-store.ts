@@ -56,6 +56,13 @@ export class ProviderStore {
     revokeByGrantId: async (grantId) => this.#revokeTokensOf(grantId),
   })
 
+  /** Ends one grant and every token that was issued from it; false where it is gone already. */
+  revokeGrant(grantId: string): boolean {
+    const isThere = this.#entries.has(`Grant:${grantId}`)
+    this.#revokeGrant(grantId)
+    return isThere
+  }
+
   /** Ends every grant of one user, as an administrator would; the number of grants that ended. */
   revokeGrantsOf(subject: string): number {
     let count = 0

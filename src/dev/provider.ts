@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { promisify } from 'node:util'
-import type { JWK } from 'oidc-provider'
+import type { JWK, Provider } from 'oidc-provider'
 import {
   clientMetadata,
   type DevelopmentClient,
@@ -66,6 +66,13 @@ export interface DevelopmentProvider {
   setFault(fate: TokenRequestFate, moment?: 'before' | 'after'): void
   /** Ends all grants of a user; their number. */
   revokeGrantsOf(subject: string): number
+  /** Ends one grant, refresh token included; false where it is gone already. */
+  revokeGrant(grantId: string): boolean
+  /**
+   * Signs one browser out here, and tells every client that it signed in to by back-channel logout. Resolves once
+   * all of them have answered; false where nobody is signed in. Grants stay, as OpenID Connect has it.
+   */
+  endSession(sessionUid: string): Promise<boolean>
   /** Ends at once: open connections are cut. */
   close(): Promise<void>
 }
@@ -215,6 +222,8 @@ export const startDevelopmentProvider = async (
     revokedGrants: () => revokedGrants.slice(),
     setFault: (fate, moment = 'before') => tokenEndpoint.setFault(fate, moment),
     revokeGrantsOf: (subject) => store.revokeGrantsOf(subject),
+    revokeGrant: (grantId) => store.revokeGrant(grantId),
+    endSession: (sessionUid) => endSession(provider, sessionUid),
     close: async () => {
       closing.abort()
       if (!server.listening) return
@@ -224,6 +233,29 @@ export const startDevelopmentProvider = async (
       await closed
     },
   }
+}
+
+/** oidc-provider's own method, which its types do not tell of. */
+interface BackchannelClient {
+  backchannelLogout(subject: string, providerSessionId: string | undefined): Promise<void>
+}
+
+const endSession = async (provider: Provider, sessionUid: string): Promise<boolean> => {
+  const session = await provider.Session.findByUid(sessionUid)
+  const subject = session?.accountId
+  if (session === undefined || subject === undefined) return false
+  const told = Object.keys(session.authorizations ?? {}).map(async (clientId) => {
+    const client = await provider.Client.find(clientId)
+    if (client?.backchannelLogoutUri === undefined) return
+    await (client as unknown as BackchannelClient).backchannelLogout(
+      subject,
+      session.sidFor(clientId),
+    )
+  })
+  await session.destroy()
+  // A client that cannot be reached stays signed in: that is its loss, and no reason to keep the session here.
+  await Promise.allSettled(told)
+  return true
 }
 
 const isLoopback = (hostname: string): boolean =>

@@ -50,9 +50,12 @@ export interface TokenRequestRecord {
   readonly refreshTokenFingerprint: string | undefined
   /** The refresh token in the answer: the next one under rotation, else the same as was presented. */
   readonly issuedRefreshTokenFingerprint: string | undefined
+  readonly issuedAccessTokenFingerprint: string | undefined
   /** The presented refresh token is spent: using it again ends the grant. */
   readonly consumed: boolean
   readonly grantId: string | undefined
+  /** The provider's own name of the browser session that the tokens come from. */
+  readonly sessionUid: string | undefined
   /** False as long as the provider's own answer has not been handed to the connection. */
   readonly delivered: boolean
   /** What the request came on; the same object for all requests of one connection. */
@@ -140,8 +143,10 @@ export class TokenEndpoint {
       error: undefined,
       refreshTokenFingerprint: refreshToken === null ? undefined : tokenFingerprint(refreshToken),
       issuedRefreshTokenFingerprint: undefined,
+      issuedAccessTokenFingerprint: undefined,
       consumed: false,
       grantId: undefined,
+      sessionUid: undefined,
       delivered: false,
       connection,
     }
@@ -191,16 +196,22 @@ const complete = (record: Mutable<TokenRequestRecord>, ctx: KoaContextWithOIDC):
   const body: unknown = ctx.body
   const answer = (typeof body === 'object' && body !== null ? body : {}) as {
     readonly error?: string
+    readonly access_token?: string
     readonly refresh_token?: string
   }
+  const { AuthorizationCode, Grant, RefreshToken, RotatedRefreshToken } = ctx.oidc.entities
   record.status = ctx.status
   record.error = answer.error
   record.clientId = ctx.oidc.client?.clientId
-  record.grantId = ctx.oidc.entities.Grant?.jti
-  record.consumed = ctx.oidc.entities.RotatedRefreshToken !== undefined
-  record.issuedRefreshTokenFingerprint =
-    answer.refresh_token === undefined ? undefined : tokenFingerprint(answer.refresh_token)
+  record.grantId = Grant?.jti
+  record.sessionUid = (AuthorizationCode ?? RefreshToken)?.sessionUid
+  record.consumed = RotatedRefreshToken !== undefined
+  record.issuedRefreshTokenFingerprint = fingerprintOf(answer.refresh_token)
+  record.issuedAccessTokenFingerprint = fingerprintOf(answer.access_token)
 }
+
+const fingerprintOf = (token: string | undefined): string | undefined =>
+  token === undefined ? undefined : tokenFingerprint(token)
 
 /**
  * Reads the form and puts it back, so that oidc-provider reads it again: it would otherwise warn on the console.

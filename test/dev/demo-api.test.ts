@@ -1,9 +1,11 @@
 /** The demo API against tokens good and bad, signed by an issuer of the test's own. */
 
+import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocket } from 'ws'
 import { type DemoApi, startDemoApi } from '../../src/dev/demo-api.ts'
 import { tokenFingerprint } from '../../src/dev/token-fingerprint.ts'
 
@@ -218,6 +220,44 @@ describe('the resources', () => {
     const { value } = await reader.read()
     expect(new TextDecoder().decode(value)).toMatch(/^event: tick\ndata: \{"tick":1,/)
     await reader.cancel()
+  })
+
+  test('the WebSocket sends back what it gets, and closes as it is closed', async () => {
+    const socket = new WebSocket(`${api.origin.replace('http', 'ws')}/api/echo`, {
+      headers: { authorization: `Bearer ${await accessToken()}` },
+    })
+    await once(socket, 'open')
+    for (const text of ['', 'coat', 'ü'.repeat(200)]) {
+      socket.send(text)
+      expect(String((await once(socket, 'message'))[0])).toBe(text)
+    }
+    socket.ping('here')
+    expect(String((await once(socket, 'pong'))[0])).toBe('here')
+    socket.close(4000, 'enough')
+    expect((await once(socket, 'close')).map(String)).toEqual(['4000', 'enough'])
+  })
+
+  test('the WebSocket takes no stranger, no other path and no huge message', async () => {
+    const open = async (path: string, authorization: string) => {
+      const headers = { authorization }
+      const socket = new WebSocket(`${api.origin.replace('http', 'ws')}${path}`, { headers })
+      socket.on('error', () => undefined)
+      return socket
+    }
+    const good = `Bearer ${await accessToken()}`
+    for (const [path, authorization, status] of [
+      ['/api/echo', 'Bearer nobody', 401],
+      ['/api/other', good, 404],
+    ] as const) {
+      const socket = await open(path, authorization)
+      const [, response] = await once(socket, 'unexpected-response')
+      expect(response.statusCode).toBe(status)
+      response.resume()
+    }
+    const socket = await open('/api/echo', good)
+    await once(socket, 'open')
+    socket.send('x'.repeat(70_000))
+    expect((await once(socket, 'close'))[0]).toBe(1009)
   })
 
   test('anything else is a JSON 404', async () => {
