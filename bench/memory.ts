@@ -10,6 +10,7 @@ import { randomBytes, randomInt, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { SessionReader } from '../src/guard/by-session.ts'
+import { createCookieForms } from '../src/session/session-cookie.ts'
 import { providerSessionIndex, subjectIndex } from '../src/session/session-index.ts'
 import { digestOf, SECRET_BYTES, type Ticket, type TicketSealer } from '../src/session/ticket.ts'
 import type { OpenSession } from '../src/session/vault.ts'
@@ -69,7 +70,7 @@ class Tickets {
     const at = index * SECRET_BYTES * 2
     const id = this.#bytes.subarray(at, at + SECRET_BYTES).toString('base64url')
     const key = Buffer.from(this.#bytes.subarray(at + SECRET_BYTES, at + SECRET_BYTES * 2))
-    return { digest: digestOf(id), id, key, home: undefined }
+    return { digest: digestOf(id), id, key, home: undefined, form: 'prefixed' }
   }
 }
 
@@ -267,7 +268,7 @@ const main = async () => {
     port: redis.port,
     namespace: 'bench001',
     ringSecret: randomBytes(32).toString('base64url'),
-    cookieName: COOKIE_NAME,
+    cookies: createCookieForms('https://app.example.com', false, undefined),
   })
   const memoryRows: string[][] = []
   let bytesEach = 0

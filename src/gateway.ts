@@ -57,7 +57,7 @@ import { createRoster } from './session/roster.ts'
 import { createSealer } from './session/seal.ts'
 import { createSessionCache } from './session/session-cache.ts'
 import type { SessionChanges } from './session/session-changes.ts'
-import { COOKIE_NAME_PREFIX, cookieNames, type SameSite } from './session/session-cookie.ts'
+import { createCookieForms, type SameSite } from './session/session-cookie.ts'
 import type {
   OneTimeStore,
   SessionDirectory,
@@ -146,7 +146,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const { publicUrl, prefix, session } = config
   const loopback = isLoopback(new URL(publicUrl).hostname)
   const returnTo = { publicOrigin: publicUrl, prefix }
-  const names = cookieNames(publicUrl, loopback)
+  const cookies = createCookieForms(publicUrl, loopback, config.plainCookies ? 'plain' : undefined)
   const sessionSameSite = SAME_SITE[session.sameSite]
   const cookieMaxAge = session.persistent ? session.absolute : undefined
   const claimPaths = [...DEFAULT_CLAIMS, ...config.user.claims]
@@ -210,11 +210,11 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     idle: session.idle,
   })
   const renewal = createTicketRenewal(ring, tickets, vault, emit, {
-    name: names.session,
+    forms: cookies,
     sameSite: sessionSameSite,
     maxAge: cookieMaxAge,
   })
-  const sessions = createSessionReader(names.session, tickets, vault, home, notice)
+  const sessions = createSessionReader(cookies, tickets, vault, home, notice)
   const slots = createProviderSlots(clock, config.provider.concurrency, random)
   const machine = createRefreshMachine({
     vault,
@@ -239,7 +239,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     once: stores.once,
     provider,
     sealer,
-    names,
+    cookies,
     clock,
     consent,
     emit,
@@ -265,7 +265,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     }),
     once: stores.once,
     starter,
-    names,
+    cookies,
     emit,
     revoke,
     consent,
@@ -286,7 +286,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     once: stores.once,
     records,
     sealer,
-    names,
+    cookies,
     revoke,
     settings: {
       prefix,
@@ -322,7 +322,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
   const shakeHands = createShakeHands(upstreamTls)
   const streams = createHeldStreams(watch, random)
   const routes = compileRoutes(config.routes)
-  const headerSettings = { publicUrl, ownCookiePrefix: COOKIE_NAME_PREFIX, instanceId }
+  const headerSettings = { publicUrl, instanceId }
   const way = {
     guard,
     admission,
@@ -376,7 +376,7 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     frontchannelLogout,
     devices,
     watch,
-    names,
+    cookies,
     clock,
     random,
     emit,

@@ -3,7 +3,7 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { Pool } from 'undici'
 import { storeNamespace } from '../../src/edges/redis/keys.ts'
-import { cookieNames } from '../../src/session/session-cookie.ts'
+import { cookieNames, createCookieForms } from '../../src/session/session-cookie.ts'
 import { freePort } from '../../test/support/free-port.ts'
 import { type GatewayProcess, startGatewayProcess } from '../../test/support/gateway-process.ts'
 import { type RedisServer, startRedis } from '../../test/support/redis.ts'
@@ -69,7 +69,7 @@ export const startStage = async (options: StageOptions): Promise<Stage> => {
     port: redis.port,
     namespace: storeNamespace(surroundings.issuer, CLIENT_ID),
     ringSecret: RING_SECRET,
-    cookieName: cookieNames(publicUrl, true).session,
+    cookies: createCookieForms(publicUrl, true, undefined),
   })
   return {
     redis,

@@ -8,6 +8,7 @@ import { createKeyRing } from '../../src/session/key-ring.ts'
 import { createRecordSealer } from '../../src/session/record.ts'
 import { createSealer } from '../../src/session/seal.ts'
 import { createSessionCache } from '../../src/session/session-cache.ts'
+import type { CookieForms } from '../../src/session/session-cookie.ts'
 import { createTicketSealer, type TicketSealer } from '../../src/session/ticket.ts'
 import { createVault, type Vault } from '../../src/session/vault.ts'
 import { milliseconds, seconds, systemClock } from '../../src/time.ts'
@@ -40,7 +41,7 @@ export interface BenchStoreOptions {
   readonly port: number
   readonly namespace: string
   readonly ringSecret: string
-  readonly cookieName: string
+  readonly cookies: CookieForms
 }
 
 export const openBenchStore = (options: BenchStoreOptions): BenchStore => {
@@ -93,7 +94,7 @@ export const openBenchStore = (options: BenchStoreOptions): BenchStore => {
     vault,
     newTicketSealer: () => createTicketSealer(sealer, ring, LIFETIMES.absolute, systemClock),
     newReader: (tickets, load) =>
-      createSessionReader(options.cookieName, tickets, { ...vault, load }, undefined, () => {}),
+      createSessionReader(options.cookies, tickets, { ...vault, load }, undefined, () => {}),
     counters: async () => {
       const text = await side.run((client) => client.info())
       const value = (name: string) => Number(new RegExp(`^${name}:(\\S+)`, 'm').exec(text)?.[1])

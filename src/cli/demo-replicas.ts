@@ -18,7 +18,10 @@ export const startReplicas =
     const redisPort = await freePortFrom(REDIS_PORT, [host])
     // What is wrong with the settings is better said once than by every replica.
     const { config } = loadConfig({ env, cwd: io.cwd, profile: 'demo' })
-    const tally = new CallTally(count, cookieNames(publicUrl, true).session)
+    const tally = new CallTally(
+      count,
+      (['prefixed', 'plain'] as const).map((form) => cookieNames(publicUrl, true, form).session),
+    )
     const fleet = await startFleet({
       host,
       redisProgram,

@@ -266,6 +266,7 @@ const settings = (parts: {
   COATCHECK_UPSTREAM: parts.api.origin,
   COATCHECK_SPA: APP_DIRECTORY,
   COATCHECK_SPA_CSP: 'strict',
+  COATCHECK_PLAIN_COOKIES: 'true',
   COATCHECK_LOGGING_LEVEL: parts.io.env.COATCHECK_LOGGING_LEVEL ?? 'error',
 })
 

@@ -148,8 +148,8 @@ export const addressRange: Form<string> = text(
 /** A name as RFC 9110 §5.6.2 allows it, other than those that the gateway's own cookies begin with. */
 export const foreignCookieName: Form<string> = matching(
   'cookie name',
-  'must be a cookie name other than the gateway’s own (__Host-Http-coatcheck…)',
-  /^(?!__host-http-coatcheck)[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/i,
+  'must be a cookie name other than the gateway’s own (__Host-Http-coatcheck…, coatcheck-…)',
+  /^(?!__host-http-coatcheck|coatcheck-)[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/i,
 )
 
 export const hostPortText = ({ host, port }: HostPort): string =>

@@ -71,6 +71,16 @@ const RULES: readonly Rule[] = [
       : []
   },
 
+  ({ publicUrl, plainCookies, provider }) => {
+    if (plainCookies !== true || publicUrl === undefined) return []
+    const { protocol, hostname } = new URL(publicUrl)
+    if (protocol !== 'http:' || !isLoopback(hostname))
+      return broken('plainCookies', 'needs a publicUrl of http on loopback: it is for development')
+    return provider?.responseMode === 'form_post'
+      ? broken('plainCookies', 'needs provider.responseMode query: form_post needs Secure cookies')
+      : []
+  },
+
   ({ secret, clientSecret }) =>
     clientSecret !== undefined && secret?.includes(clientSecret)
       ? broken('secret', 'must not contain the client secret: each secret has one purpose')

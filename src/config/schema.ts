@@ -338,6 +338,11 @@ export const settingsSchema = group({
       'Opens `/admin/sessions` on the operations listener; without it there is no such thing. Read again while running when it comes from a file.',
     ),
   }).prefault({}),
+  plainCookies: defaulted(
+    boolean,
+    false,
+    'For development with a browser that drops `Secure` cookies on `http://localhost` (Safari): it gets the cookies without prefix and `Secure`. Only with a public URL of http on loopback.',
+  ),
   prefix: defaulted(path, '/bff', 'Path under which the gateway’s own endpoints live.'),
   scope: optional(
     scope,

@@ -44,16 +44,16 @@ export class CallTally {
     slowestMs: 0,
   }
   readonly #answeredBy: number[]
-  readonly #sessionCookie: string
+  readonly #sessionCookies: readonly string[]
   /** Fingerprints of cookies: the tally keeps nothing that opens a session. */
   readonly #seen = new Set<string>()
   readonly #vanished = new Set<string>()
   #lossesTold = 0
   readonly #happenings: Happening[] = []
 
-  constructor(replicas: number, sessionCookie: string) {
+  constructor(replicas: number, sessionCookies: readonly string[]) {
     this.#answeredBy = Array.from({ length: replicas }, () => 0)
-    this.#sessionCookie = sessionCookie
+    this.#sessionCookies = sessionCookies
   }
 
   get calls(): Calls {
@@ -103,7 +103,7 @@ export class CallTally {
     const cookie = cookies
       ?.split(';')
       .map((pair) => pair.trim())
-      .find((pair) => pair.startsWith(`${this.#sessionCookie}=`))
+      .find((pair) => this.#sessionCookies.includes(pair.split('=', 1)[0] ?? ''))
     return cookie && createHash('sha256').update(cookie).digest('base64url')
   }
 }

@@ -2,8 +2,8 @@
 
 import { GatewayError } from '../errors.ts'
 import type { EndReason } from '../events.ts'
-import { type CookieReading, readCookie } from '../session/session-cookie.ts'
-import type { TicketSealer } from '../session/ticket.ts'
+import { type CookieForms, type CookieReading, readCookie } from '../session/session-cookie.ts'
+import type { Ticket, TicketSealer } from '../session/ticket.ts'
 import type { OpenSession, Vault } from '../session/vault.ts'
 
 export type SessionReading =
@@ -37,18 +37,25 @@ export interface SessionReader {
 }
 
 export const createSessionReader = (
-  cookieName: string,
+  cookies: CookieForms,
   tickets: TicketSealer,
   vault: Vault,
   /** This process's id where sessions live in memory; undefined with a shared store. */
   home: string | undefined,
   notice: (notice: string, detail: string) => void,
 ): SessionReader => ({
-  presented: (header) => readCookie(header, cookieName),
+  presented: (header) => {
+    const names = cookies.of(header)
+    const reading = readCookie(header, names.session)
+    return names.form === 'plain' && reading.kind === 'value'
+      ? { ...reading, form: 'plain' }
+      : reading
+  },
 
   atHand: (cookie) => {
     const opened = cookie.kind === 'value' ? tickets.remembered(cookie.value) : undefined
-    if (opened === undefined || opened.value.home !== home) return undefined
+    if (opened === undefined || opened.value.home !== home || !isCarriedBy(opened.value, cookie))
+      return undefined
     const open = vault.found(opened.value)
     return open === undefined ? undefined : { kind: 'live', open, ringId: opened.ringId }
   },
@@ -58,6 +65,7 @@ export const createSessionReader = (
     if (cookie.kind === 'ambiguous') return { kind: 'absent', why: 'two_cookies' }
     const opened = await tickets.open(cookie.value)
     if (opened.kind !== 'opened') return { kind: 'absent', why: opened.kind }
+    if (!isCarriedBy(opened.ticket, cookie)) return { kind: 'absent', why: 'foreign' }
     if (opened.ticket.home !== home) {
       notice(
         'session_of_another_process',
@@ -75,6 +83,10 @@ export const createSessionReader = (
     }
   },
 })
+
+/** By a cookie of the form that it was sealed for: whoever has a ticket of one form cannot plant it in the other. */
+export const isCarriedBy = (ticket: Ticket, cookie: CookieReading): boolean =>
+  cookie.kind === 'value' && (cookie.form ?? 'prefixed') === ticket.form
 
 /** What a request hears that needs a session and has none. */
 export const sessionRefusal = (

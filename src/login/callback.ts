@@ -12,8 +12,9 @@ import type { Revoke } from '../oidc/revocation.ts'
 import type { Sealer } from '../session/seal.ts'
 import type { Claims, Session } from '../session/session.ts'
 import {
-  type CookieNames,
+  type CookieForms,
   clearCookie,
+  type LoginSlot,
   type SameSite,
   setCookie,
 } from '../session/session-cookie.ts'
@@ -55,6 +56,8 @@ export interface CallbackRequest {
   readonly current: () => Promise<boolean>
   /** Strict cookies were not sent because the request comes from the provider's site. */
   readonly strictCookiesWithheld: boolean
+  /** Neither a page of ours nor a browser that says nothing caused it. */
+  readonly isFromElsewhere: boolean
   /** Only a page load may start a sign-in. */
   readonly isNavigation: boolean
   /** A transaction cookie that claims to be ours does not verify. */
@@ -76,7 +79,7 @@ export type SilentRefusal = (typeof SILENT_REFUSALS)[number]
 export type CallbackOutcome =
   | { readonly kind: 'redirect'; readonly location: string; readonly setCookies: readonly string[] }
   /** Ask again from our own page, so that the Strict cookie comes along. */
-  | { readonly kind: 'same_site_page' }
+  | { readonly kind: 'same_site_page'; readonly setCookies: readonly string[] }
   /** Asked with `prompt=none`, the provider would have to ask the user. A session that was there goes on. */
   | {
       readonly kind: 'not_signed_in'
@@ -100,7 +103,7 @@ export interface CallbackDependencies {
   readonly limit: SessionLimit
   readonly once: OneTimeStore
   readonly starter: LoginStarter
-  readonly names: CookieNames
+  readonly cookies: CookieForms
   readonly emit: Emit
   readonly revoke: Revoke
   readonly consent: ConsentMemory
@@ -129,7 +132,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     limit,
     once,
     starter,
-    names,
+    cookies,
     emit,
     revoke,
     consent,
@@ -137,6 +140,9 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     settings,
   } = dependencies
   const sameSite = transactionSameSite(settings.responseMode)
+
+  const forgetSlot = (slot: LoginSlot) =>
+    cookies.all.map((names) => clearCookie(names.login(slot), sameSite))
 
   const failure = (
     reason: string,
@@ -154,6 +160,11 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     const parsed = parseAuthorizationResponse(request.parameters)
     if (parsed.kind === 'malformed') return failure(parsed.reason, undefined, undefined, [])
     const { parameters } = parsed
+    const names = cookies.of(request.cookieHeader)
+    // A plain transaction may have been planted, by whoever wants the victim signed in as somebody else. The next
+    // request shows whether this browser keeps prefixed cookies; if it does, it has not begun this sign-in.
+    if (names.form === 'plain' && request.isFromElsewhere && request.isNavigation)
+      return { kind: 'same_site_page', setCookies: [cookies.probe] }
     const cookieName = names.login(parameters.stateParts.slot)
     const opened = await openTransaction(sealer, request.cookieHeader, cookieName)
     if (opened.kind === 'forged') request.countForgery()
@@ -161,7 +172,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
       opened.kind === 'opened' && belongsTo(parameters, opened.transaction)
         ? opened.transaction
         : undefined
-    const forget = [clearCookie(cookieName, sameSite)]
+    const forget = forgetSlot(parameters.stateParts.slot)
 
     if (transaction === undefined)
       return parameters.error === undefined
@@ -277,7 +288,7 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
         ...forget,
         setCookie(
           names.session,
-          await tickets.seal(open.ticket),
+          await tickets.seal({ ...open.ticket, form: names.form }),
           settings.sessionSameSite,
           settings.cookieMaxAge,
         ),
@@ -311,10 +322,9 @@ export const createCallback = (dependencies: CallbackDependencies): Callback => 
     reason: string,
   ): Promise<CallbackOutcome> {
     const returnTo = used?.returnTo ?? DEFAULT_RETURN_TO
-    const forget =
-      used === undefined ? [] : [clearCookie(names.login(parameters.stateParts.slot), sameSite)]
+    const forget = used === undefined ? [] : forgetSlot(parameters.stateParts.slot)
     if (!request.isNavigation) return failure(reason, undefined, used, forget)
-    if (request.strictCookiesWithheld) return { kind: 'same_site_page' }
+    if (request.strictCookiesWithheld) return { kind: 'same_site_page', setCookies: [] }
     if (await request.current()) return { kind: 'redirect', location: returnTo, setCookies: forget }
     if (parameters.stateParts.restarted)
       return failure('cookies_not_returned', undefined, used, forget)

@@ -6,7 +6,7 @@ import type { Emit } from '../events.ts'
 import type { ClientAddress, SignInAdmission } from '../guard/admission.ts'
 import type { Provider, ProviderFacts } from '../oidc/provider.ts'
 import type { Sealer } from '../session/seal.ts'
-import { type CookieNames, type SameSite, setCookie } from '../session/session-cookie.ts'
+import { type CookieForms, type SameSite, setCookie } from '../session/session-cookie.ts'
 import type { OneTimeStore } from '../session/session-store.ts'
 import type { Ticket } from '../session/ticket.ts'
 import type { Clock } from '../time.ts'
@@ -101,7 +101,7 @@ export interface LoginStarterDependencies {
   readonly once: Pick<OneTimeStore, 'isClaimed'>
   readonly provider: Provider
   readonly sealer: Sealer
-  readonly names: CookieNames
+  readonly cookies: CookieForms
   readonly clock: Clock
   readonly settings: LoginSettings
   readonly consent: ConsentMemory
@@ -134,13 +134,13 @@ export const transactionSameSite = (responseMode: LoginSettings['responseMode'])
   responseMode === 'form_post' ? 'None' : 'Lax'
 
 export const createLoginStarter = (dependencies: LoginStarterDependencies): LoginStarter => {
-  const { admit, once, provider, sealer, names, clock, settings, consent, emit } = dependencies
+  const { admit, once, provider, sealer, cookies, clock, settings, consent, emit } = dependencies
   let announced: string | undefined
   return {
     start: async (request) => {
       // A pushed request is a call to the provider that anybody can cause.
       admit(request.client)
-      const slot = chooseSlot(request.cookieHeader, names)
+      const slot = chooseSlot(request.cookieHeader, cookies.of(request.cookieHeader))
       const state = newState({ slot, restarted: request.restarted ?? false })
       // Nobody has: it is asked because a store that cannot say so could not keep the session either.
       await once.isClaimed(state)
@@ -197,14 +197,16 @@ export const createLoginStarter = (dependencies: LoginStarterDependencies): Logi
       })
       return {
         location: url.href,
-        setCookies: [
-          setCookie(
-            names.login(slot),
-            seal,
-            transactionSameSite(settings.responseMode),
-            TRANSACTION_SECONDS,
+        setCookies: cookies
+          .offeredTo(request.cookieHeader)
+          .map((names) =>
+            setCookie(
+              names.login(slot),
+              seal,
+              transactionSameSite(settings.responseMode),
+              TRANSACTION_SECONDS,
+            ),
           ),
-        ],
       }
     },
   }

@@ -11,6 +11,7 @@ import { equalInConstantTime } from '../session/constant-time.ts'
 import type { RecordSealer } from '../session/record.ts'
 import type { Sealer } from '../session/seal.ts'
 import {
+  type CookieForms,
   type CookieNames,
   clearCookie,
   readCookie,
@@ -56,7 +57,7 @@ export interface LogoutDependencies {
   readonly once: OneTimeStore
   readonly records: RecordSealer
   readonly sealer: Sealer
-  readonly names: CookieNames
+  readonly cookies: CookieForms
   readonly revoke: Revoke
   readonly settings: {
     readonly prefix: string
@@ -74,13 +75,16 @@ interface PendingLogout {
 }
 
 export const createLogout = (dependencies: LogoutDependencies): Logout => {
-  const { provider, vault, once, records, sealer, names, revoke, settings } = dependencies
+  const { provider, vault, once, records, sealer, cookies, revoke, settings } = dependencies
 
   const linkToken = (ticket: Ticket) =>
     createHmac('sha256', ticket.key).update('coatcheck logout link v1').digest('base64url')
 
+  const namesFor = (ticket: Ticket): CookieNames =>
+    cookies.all.find(({ form }) => form === ticket.form) ?? cookies.of(undefined)
+
   const pendingLogout = async (cookieHeader: string | undefined, countForgery: () => void) => {
-    const reading = readCookie(cookieHeader, names.logout)
+    const reading = readCookie(cookieHeader, cookies.of(cookieHeader).logout)
     if (reading.kind !== 'value' || reading.value.length > LOGOUT_COOKIE_BYTES_MAX) return undefined
     const unsealed = await sealer.unseal(
       'logout',
@@ -143,6 +147,7 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
       })
       revokeIts()
       const waiting = await keeping
+      const names = namesFor(ticket)
       const clear = clearCookie(names.session, settings.sessionSameSite)
       if (waiting === undefined) return { location: returnTo, setCookies: [clear] }
       const seal = await sealPending({
@@ -189,7 +194,7 @@ export const createLogout = (dependencies: LogoutDependencies): Logout => {
         equalInConstantTime(state, pending.state)
         ? {
             location: pending.returnTo,
-            setCookies: [clearCookie(names.logout, 'Lax')],
+            setCookies: [clearCookie(cookies.of(cookieHeader).logout, 'Lax')],
             isOurs: true,
           }
         : { location: DEFAULT_LANDING, setCookies: [], isOurs: false }

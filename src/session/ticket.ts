@@ -6,6 +6,7 @@ import { type Clock, type Seconds, toMs } from '../time.ts'
 import type { CurrentKeyRing } from './key-ring.ts'
 import { type Opened, readSealHeader, type Sealer, sealIdentity } from './seal.ts'
 import type { SessionDigest } from './session.ts'
+import type { CookieForm } from './session-cookie.ts'
 
 export interface Ticket {
   readonly digest: SessionDigest
@@ -15,6 +16,8 @@ export interface Ticket {
   readonly key: Buffer
   /** Random id of the process whose memory holds the session; undefined where a shared store does. */
   readonly home: string | undefined
+  /** Of the cookie that was made to carry it: in another form it counts for nothing. */
+  readonly form: CookieForm
 }
 
 export const SECRET_BYTES = 32
@@ -25,17 +28,22 @@ export const digestOf = (id: string): SessionDigest =>
 
 export const newTicket = (home: string | undefined): Ticket => {
   const id = randomBytes(SECRET_BYTES).toString('base64url')
-  return { digest: digestOf(id), id, key: randomBytes(SECRET_BYTES), home }
+  return { digest: digestOf(id), id, key: randomBytes(SECRET_BYTES), home, form: 'prefixed' }
 }
 
 /** Undefined unless both are 256 bits in base64url: the shape is right before any store is asked. */
-export const ticketFrom = (id: unknown, key: unknown, home?: unknown): Ticket | undefined =>
+export const ticketFrom = (
+  id: unknown,
+  key: unknown,
+  home?: unknown,
+  form: CookieForm = 'prefixed',
+): Ticket | undefined =>
   typeof id === 'string' &&
   typeof key === 'string' &&
   BASE64URL_256_BITS.test(id) &&
   BASE64URL_256_BITS.test(key) &&
   (home === undefined || typeof home === 'string')
-    ? { digest: digestOf(id), id, key: ownBytes(key), home }
+    ? { digest: digestOf(id), id, key: ownBytes(key), home, form }
     : undefined
 
 /** Not a slice of the runtime's pool, all 64 KiB of which a remembered key would keep (measured: 45 KB a session). */
@@ -93,6 +101,7 @@ export const createTicketSealer = (
           id: ticket.id,
           key: ticket.key.toString('base64url'),
           ...(ticket.home === undefined ? {} : { home: ticket.home }),
+          ...(ticket.form === 'plain' ? { form: 'plain' } : {}),
         },
         absolute,
       ),
@@ -103,7 +112,7 @@ export const createTicketSealer = (
       const known = recall(identity)
       if (known !== undefined) return { kind: 'opened', ticket: known.value, ringId: known.ringId }
       const reading = await sealer.unseal('ticket', seal, absolute, (value) =>
-        ticketFrom(value.id, value.key, value.home),
+        ticketFrom(value.id, value.key, value.home, value.form === 'plain' ? 'plain' : 'prefixed'),
       )
       if (reading.kind !== 'opened') return reading
       const expiresAt = readSealHeader(seal)?.expiresAt ?? 0

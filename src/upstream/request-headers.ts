@@ -2,6 +2,7 @@
 
 import { GatewayError } from '../errors.ts'
 import type { Route } from '../routing/route-table.ts'
+import { isOwnCookieName } from '../session/session-cookie.ts'
 import { isHopByHop, nominatedBy, rememberVerdicts, withoutNominated } from './header-names.ts'
 import { oneForwardLess } from './max-forwards.ts'
 
@@ -14,15 +15,12 @@ export interface RequestHeaderPolicy {
   readonly publicScheme: string
   /** Cookies that go upstream; never one of the gateway's own. */
   readonly cookies: ReadonlySet<string>
-  /** Lower case; every cookie whose name begins so is the gateway's. */
-  readonly ownCookiePrefix: string
   /** Our name in `Via` with the process's id as its comment. */
   readonly viaName: string
 }
 
 export interface RequestHeaderSettings {
   readonly publicUrl: string
-  readonly ownCookiePrefix: string
   /** Random for this process: by it a request that comes back is known (RFC 9110 §7.6.3). */
   readonly instanceId: string
 }
@@ -47,7 +45,6 @@ export const requestHeaderPolicy = (
     publicHost: publicUrl.host,
     publicScheme,
     cookies: new Set(route.cookies),
-    ownCookiePrefix: settings.ownCookiePrefix.toLowerCase(),
     viaName: `coatcheck (${settings.instanceId})`,
   }
 }
@@ -270,7 +267,7 @@ const allowedCookies = (line: string, policy: RequestHeaderPolicy): string => {
     const pair = part.trim()
     const equals = pair.indexOf('=')
     const name = pair.slice(0, Math.max(equals, 0)).trimEnd()
-    if (!policy.cookies.has(name) || name.toLowerCase().startsWith(policy.ownCookiePrefix)) continue
+    if (!policy.cookies.has(name) || isOwnCookieName(name)) continue
     allowed = joined(allowed, pair, '; ')
   }
   return allowed

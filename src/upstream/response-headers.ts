@@ -1,6 +1,7 @@
 /** Headers towards the browser: what an upstream may say on the application's own origin. */
 
 import type { CachePolicy, Route } from '../routing/route-table.ts'
+import { isOwnCookieName } from '../session/session-cookie.ts'
 import { isHopByHop, nominatedBy, rememberVerdicts, withoutNominated } from './header-names.ts'
 import {
   type PublicReferences,
@@ -16,8 +17,6 @@ export interface ResponseHeaderPolicy {
   /** Answers depend on who is signed in: a cache that is allowed to keep them must tell users apart. */
   readonly perUser: boolean
   readonly setCookies: ReadonlySet<string>
-  /** Lower case; see RequestHeaderPolicy. */
-  readonly ownCookiePrefix: string
   readonly references: PublicReferences
   /** Undefined on a public URL without TLS. */
   readonly transportSecurity: string | undefined
@@ -45,7 +44,6 @@ export const responseHeaderPolicy = (
   route: Route,
   settings: {
     readonly publicUrl: string
-    readonly ownCookiePrefix: string
     /** All there are: where one's upstream names another's, that is a place behind the gateway too. */
     readonly routes: readonly Route[]
   },
@@ -53,7 +51,6 @@ export const responseHeaderPolicy = (
   cache: route.cache,
   perUser: route.credential === 'user',
   setCookies: new Set(route.setCookies),
-  ownCookiePrefix: settings.ownCookiePrefix.toLowerCase(),
   references: publicReferences(route, settings.routes, settings.publicUrl),
   transportSecurity: transportSecurity(settings.publicUrl),
 })
@@ -263,6 +260,6 @@ const isAllowedSetCookie = (value: string, policy: ResponseHeaderPolicy): boolea
   const name = pair.slice(0, Math.max(pair.indexOf('='), 0)).trim()
   // A nameless cookie is sent back as its bare value, which may look like another cookie's name and value.
   if (name === '' || !policy.setCookies.has(name)) return false
-  if (name.toLowerCase().startsWith(policy.ownCookiePrefix)) return false
+  if (isOwnCookieName(name)) return false
   return !attributes.some((attribute) => /^\s*domain\s*(?:=|$)/i.test(attribute))
 }

@@ -31,6 +31,7 @@ import * as format1 from '../support/format-1.ts'
 import {
   type FormatSample,
   makeSample,
+  SAMPLE_COOKIES,
   SAMPLE_LANDING,
   SAMPLE_METADATA,
   SAMPLE_NAMES,
@@ -114,7 +115,7 @@ describe.each(FROZEN)('this release reads %s:', (_, sample) => {
       } as Partial<OneTimeStore> as OneTimeStore,
       records,
       sealer,
-      names: SAMPLE_NAMES,
+      cookies: SAMPLE_COOKIES,
       revoke: () => {},
       settings: { prefix: '/bff', postLogoutRedirectUri: '', sessionSameSite: 'Strict' },
     })

@@ -14,7 +14,7 @@ const passed = (changes: Partial<Passed> & { url?: string; cookie?: string }): P
 const refused = (code: string) => ({ status: 401, body: JSON.stringify({ code }) })
 
 test('calls are counted by their answers, and only those of the API', () => {
-  const tally = new CallTally(2, 'ticket')
+  const tally = new CallTally(2, ['ticket'])
   for (const status of [200, 204, 401, 502, 503, 404]) tally.count(passed({ status, replica: 2 }))
   tally.count(passed({ status: 503, replica: undefined, durationMs: 41.6 }))
   tally.count(passed({ url: '/bff/session' }))
@@ -31,7 +31,7 @@ test('calls are counted by their answers, and only those of the API', () => {
 })
 
 test('a session that was good and that the store no longer knows is lost, once', () => {
-  const tally = new CallTally(1, 'ticket')
+  const tally = new CallTally(1, ['ticket'])
   tally.count(passed({ cookie: 'other=1; ticket=a' }))
   tally.count(passed({ cookie: 'ticket=a', ...refused('session_required') }))
   tally.count(passed({ cookie: 'ticket=a', ...refused('session_required') }))
@@ -39,7 +39,7 @@ test('a session that was good and that the store no longer knows is lost, once',
 })
 
 test('a stranger’s cookie, and a session that somebody ended, are no loss', () => {
-  const tally = new CallTally(1, 'ticket')
+  const tally = new CallTally(1, ['ticket'])
   tally.count(passed({ cookie: 'ticket=a' }))
   tally.count(passed({ cookie: 'ticket=a', ...refused('session_ended') }))
   tally.count(passed({ cookie: 'ticket=b', ...refused('session_required') }))
@@ -50,7 +50,7 @@ test('a stranger’s cookie, and a session that somebody ended, are no loss', ()
 test.each(['refresh_lost', 'refresh_rejected', 'identity_changed'])(
   'an end by %s is a loss, and is told',
   (reason) => {
-    const tally = new CallTally(1, 'ticket')
+    const tally = new CallTally(1, ['ticket'])
     tally.sessionEnded(reason)
     expect(tally.sessions.lost).toBe(1)
     expect(tally.happenings[0]?.text).toContain(reason)

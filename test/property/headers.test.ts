@@ -13,7 +13,6 @@ import { linesOf } from '../support/raw-headers.ts'
 
 const SETTINGS = {
   publicUrl: 'https://app.example.com',
-  ownCookiePrefix: OWN_COOKIE,
   instanceId: 'i1',
 }
 const [ROUTE] = compileRoutes([

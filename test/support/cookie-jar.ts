@@ -40,7 +40,11 @@ export interface CookieJar {
 const PAIR_BYTES_MAX = 4096
 const LAX_UNSAFE_MS = 120_000
 
-export const createCookieJar = (now: () => number = Date.now): CookieJar => {
+/** `drops-on-http` stands for WebKit, to which only https is secure enough for a `Secure` cookie, loopback or not. */
+export const createCookieJar = (
+  now: () => number = Date.now,
+  secureCookies: 'kept-on-loopback' | 'drops-on-http' = 'kept-on-loopback',
+): CookieJar => {
   const cookies = new Map<string, Cookie>()
   const live = () => {
     for (const [key, cookie] of cookies) {
@@ -52,6 +56,8 @@ export const createCookieJar = (now: () => number = Date.now): CookieJar => {
     set(line, url, context = 'strict') {
       const cookie = parseSetCookie(line, url, now())
       if (cookie === undefined || !mayBeSet(cookie, url, context)) return false
+      if (secureCookies === 'drops-on-http' && cookie.secure && url.protocol === 'http:')
+        return false
       // A replaced cookie keeps its place, as a browser keeps its creation time.
       cookies.set([cookie.host, cookie.hostOnly, cookie.path, cookie.name].join(';'), cookie)
       return true

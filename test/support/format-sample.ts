@@ -9,7 +9,7 @@ import { createKeyRing } from '../../src/session/key-ring.ts'
 import { createRecordSealer, type SessionMetadata } from '../../src/session/record.ts'
 import { createSealer } from '../../src/session/seal.ts'
 import type { Session } from '../../src/session/session.ts'
-import { cookieNames } from '../../src/session/session-cookie.ts'
+import { cookieNames, createCookieForms } from '../../src/session/session-cookie.ts'
 import { EVERYONE, providerSessionIndex, subjectIndex } from '../../src/session/session-index.ts'
 import type { OneTimeStore, StoredRecord } from '../../src/session/session-store.ts'
 import { createTicketSealer, newTicket } from '../../src/session/ticket.ts'
@@ -32,6 +32,7 @@ export interface FormatSample {
 
 export const SAMPLE_SECRET = 'the-ring-secret-of-the-frozen-samples-0001'
 export const SAMPLE_NAMES = cookieNames('https://app.example.com', false)
+export const SAMPLE_COOKIES = createCookieForms('https://app.example.com', false, undefined)
 const HOUR = seconds(3_600)
 
 const encoded = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
@@ -142,7 +143,7 @@ export const makeSample = async (): Promise<FormatSample> => {
       } as Partial<OneTimeStore> as OneTimeStore,
       records,
       sealer,
-      names: SAMPLE_NAMES,
+      cookies: SAMPLE_COOKIES,
       revoke: () => {},
       settings: { prefix: '/bff', postLogoutRedirectUri: '', sessionSameSite: 'Strict' },
     })

@@ -5,7 +5,12 @@ import { type Context, Hono } from 'hono'
 import { asGatewayError, GatewayError } from '../../errors.ts'
 import type { Emit } from '../../events.ts'
 import type { Admission } from '../../guard/admission.ts'
-import { type SessionReader, type SessionReading, sessionRefusal } from '../../guard/by-session.ts'
+import {
+  isCarriedBy,
+  type SessionReader,
+  type SessionReading,
+  sessionRefusal,
+} from '../../guard/by-session.ts'
 import { isDocumentNavigation, isFromOtherOrigin } from '../../guard/fetch-metadata.ts'
 import type { SameOriginGuard } from '../../guard/same-origin.ts'
 import type { Callback, CallbackOutcome } from '../../login/callback.ts'
@@ -22,7 +27,7 @@ import type { Device, Devices } from '../../logout/devices.ts'
 import type { FrontchannelLogout } from '../../logout/frontchannel-logout.ts'
 import type { Logout } from '../../logout/logout.ts'
 import { idleExpiresIn, sessionDeadline, wholeSecondsUntil } from '../../session/session.ts'
-import { type CookieNames, clearCookie, type SameSite } from '../../session/session-cookie.ts'
+import { type CookieForms, clearCookie, type SameSite } from '../../session/session-cookie.ts'
 import { parseDeviceHandle } from '../../session/session-index.ts'
 import { userOf } from '../../session/session-news.ts'
 import type { Ticket, TicketSealer } from '../../session/ticket.ts'
@@ -48,7 +53,7 @@ export interface EndpointDependencies {
   readonly backchannelLogout: BackchannelLogout
   readonly frontchannelLogout: FrontchannelLogout
   readonly devices: Devices
-  readonly names: CookieNames
+  readonly cookies: CookieForms
   readonly clock: Clock
   readonly emit: Emit
   readonly exchangeOf: (context: Context<{ Bindings: HttpBindings }>) => Exchange
@@ -80,7 +85,7 @@ const DEVICE_LENGTH_MAX = 200
 export const createEndpoints = (dependencies: EndpointDependencies) => {
   const { admission, guard, sessions, tickets, renewal, starter, callback, logout } = dependencies
   const { pageAdmission, backchannelLogout, frontchannelLogout, devices } = dependencies
-  const { names, clock, emit, problemContext, outside, report, settings } = dependencies
+  const { cookies, clock, emit, problemContext, outside, report, settings } = dependencies
   const { prefix } = settings
 
   const header = (exchange: Exchange, name: string) => exchange.header(name)
@@ -114,7 +119,9 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
     const cookie = sessionCookie(exchange)
     const opened = cookie.kind === 'value' ? await tickets.open(cookie.value) : undefined
     if (opened?.kind === 'forged') countFailure(exchange)
-    return opened?.kind === 'opened' ? opened.ticket : undefined
+    return opened?.kind === 'opened' && isCarriedBy(opened.ticket, cookie)
+      ? opened.ticket
+      : undefined
   }
 
   const strictCookiesWithheld = (exchange: Exchange) =>
@@ -188,6 +195,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
           cookieHeader: header(exchange, 'cookie'),
           current: async () => (await readSession(exchange)).kind === 'live',
           strictCookiesWithheld: strictCookiesWithheld(exchange),
+          isFromElsewhere: !['same-origin', undefined].includes(header(exchange, 'sec-fetch-site')),
           isNavigation: isDocumentNavigation(exchange),
           countForgery: countForgery(exchange),
           requestId: exchange.requestId,
@@ -198,7 +206,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
           case 'redirect':
             return seeOther(outcome.location, outcome.setCookies)
           case 'same_site_page':
-            return sameSitePage(ownUrl(exchange))
+            return sameSitePage(ownUrl(exchange), outcome.setCookies)
           case 'not_signed_in':
             return notSignedIn(exchange, outcome)
           case 'failed':
@@ -294,7 +302,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
         const isOver =
           sessionCookie(exchange).kind !== 'absent' &&
           (await readSession(exchange)).kind === 'ended'
-        return frontchannelPage(settings.issuer, isOver ? [clearSession()] : [])
+        return frontchannelPage(settings.issuer, isOver ? [clearSession(exchange)] : [])
       },
     },
 
@@ -322,7 +330,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
         const outcome = await devices.end(open, handle)
         if (outcome === 'unknown') throw new GatewayError('session_not_found')
         return outcome === 'ended_current'
-          ? forgettingSite(json(200, { ended: 1 }, [clearSession()]))
+          ? forgettingSite(json(200, { ended: 1 }, [clearSession(exchange)]))
           : json(200, { ended: 1 })
       },
     },
@@ -333,7 +341,8 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       ? answer
       : { ...answer, headers: [...answer.headers, ['clear-site-data', settings.clearSiteData]] }
 
-  const clearSession = () => clearCookie(names.session, settings.sessionSameSite)
+  const clearSession = (exchange: Exchange) =>
+    clearCookie(cookies.of(header(exchange, 'cookie')).session, settings.sessionSameSite)
 
   /** Throws what a request hears that has no live session. */
   const liveSession = async (exchange: Exchange) => {
@@ -383,7 +392,7 @@ export const createEndpoints = (dependencies: EndpointDependencies) => {
       reading.kind === 'ended' || reading.why === 'no_record' || reading.why === 'other_process'
     return {
       location: returnTo,
-      setCookies: isOurs ? [clearSession()] : [],
+      setCookies: isOurs ? [clearSession(exchange)] : [],
     }
   }
 

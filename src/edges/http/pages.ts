@@ -64,12 +64,14 @@ const page = (
  * that got this page came from another site and had none (RFC 6265bis §5.2). No fragment is added: with a changed
  * one the browser would make no request.
  */
-export const sameSitePage = (pathAndQuery: string): Reply =>
+export const sameSitePage = (pathAndQuery: string, setCookies: readonly string[] = []): Reply =>
   page(
     200,
     'One moment',
     `<meta http-equiv="refresh" content="0;url=${escapeHtml(pathAndQuery)}">`,
     `<h1>One moment …</h1><p><a class="action" href="${escapeHtml(pathAndQuery)}">Continue</a></p>`,
+    [],
+    setCookies,
   )
 
 /** For a frame on the provider's page, which alone may show it; nobody reads it. */

@@ -1,6 +1,7 @@
 /** The SPA from another HTTP server: everything outside the routes goes there, hot reload included. */
 
 import { GatewayError } from '../../errors.ts'
+import { isOwnCookieName } from '../../session/session-cookie.ts'
 import { milliseconds } from '../../time.ts'
 import { forward, type UpstreamDispatch } from '../../upstream/forward.ts'
 import { isHopByHop, nominatedBy, withoutNominated } from '../../upstream/header-names.ts'
@@ -41,7 +42,6 @@ const BODY_LIMITS = { bytesMax: 10 * 1024 * 1024, replayBytesMax: 64 * 1024 }
 export const createSpaUpstream = (options: SpaUpstreamOptions): SpaServer => {
   const { origin, headerSettings, dispatch, shakeHands, sockets } = options
   const publicOrigin = new URL(headerSettings.publicUrl).origin
-  const ownCookiePrefix = headerSettings.ownCookiePrefix.toLowerCase()
   const policy = requestHeaderPolicy(
     { upstreamOrigin: origin, preserveHost: false, cookies: [] },
     headerSettings,
@@ -62,7 +62,6 @@ export const createSpaUpstream = (options: SpaUpstreamOptions): SpaServer => {
       ...appResponseHeaders(rawHeaders, {
         upstream: new URL(origin),
         publicOrigin,
-        ownCookiePrefix,
       }),
       'x-request-id',
       requestId,
@@ -123,8 +122,6 @@ const cookieNamesIn = (cookie: string | undefined): ReadonlySet<string> =>
 interface AppResponseContext {
   readonly upstream: URL
   readonly publicOrigin: string
-  /** Lower case. */
-  readonly ownCookiePrefix: string
 }
 
 /** What runs behind the gateway, and where else to find it, is nobody's business. */
@@ -143,19 +140,16 @@ const appResponseHeaders = (
     const lower = name.toLowerCase()
     if (lower === 'connection') nominated.push(...nominatedBy(value))
     if (isHopByHop(lower) || DROPPED.has(lower)) continue
-    if (lower === 'set-cookie' && isOwnCookie(value, context.ownCookiePrefix)) continue
+    if (lower === 'set-cookie' && isOwnCookie(value)) continue
     const isLocation = lower === 'location' || lower === 'content-location'
     kept.push(name, isLocation ? publicLocation(value, context) : value)
   }
   return withoutNominated(kept, nominated)
 }
 
-const isOwnCookie = (setCookie: string, ownCookiePrefix: string): boolean =>
+const isOwnCookie = (setCookie: string): boolean =>
   // A nameless cookie (`=name…`) is sent back as its value alone, which reads like a name.
-  setCookie
-    .replace(/^[\s=]+/, '')
-    .toLowerCase()
-    .startsWith(ownCookiePrefix)
+  isOwnCookieName(setCookie.replace(/^[\s=]+/, ''))
 
 /** The app's server under its internal name is the public origin to everybody else. */
 const publicLocation = (

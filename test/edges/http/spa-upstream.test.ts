@@ -40,7 +40,6 @@ const startRig = async (origin: string): Promise<SpaRig> => {
       origin,
       headerSettings: {
         publicUrl: PUBLIC_URL,
-        ownCookiePrefix: OWN_COOKIE,
         instanceId: 'instance-1',
       },
       dispatch,

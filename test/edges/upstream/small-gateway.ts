@@ -83,7 +83,6 @@ export const startSmallGateway = async (
   const table = compileRoutes(definitions)
   const settings = {
     publicUrl: options.publicUrl ?? 'https://app.example.com',
-    ownCookiePrefix: OWN_COOKIE,
     instanceId: 'instance-1',
   }
   const ownDispatch = createUpstreamDispatch()

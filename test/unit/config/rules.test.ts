@@ -68,6 +68,28 @@ const BROKEN: readonly (readonly [string, Env, string, string])[] = [
     '',
     'spa.csp',
   ],
+  [
+    'plain cookies beyond loopback',
+    { COATCHECK_PLAIN_COOKIES: 'true', COATCHECK_PUBLIC_URL: 'https://app.example.com' },
+    '',
+    'plainCookies',
+  ],
+  [
+    'plain cookies over TLS',
+    { COATCHECK_PLAIN_COOKIES: 'true', COATCHECK_PUBLIC_URL: 'https://localhost:3000' },
+    '',
+    'plainCookies',
+  ],
+  [
+    'plain cookies for a cross-site post, which only Secure ones survive',
+    {
+      COATCHECK_PLAIN_COOKIES: 'true',
+      COATCHECK_PUBLIC_URL: 'http://localhost:3000',
+      COATCHECK_PROVIDER_RESPONSE_MODE: 'form_post',
+    },
+    '',
+    'plainCookies',
+  ],
   ['neither upstream nor routes', { COATCHECK_UPSTREAM: undefined }, 'routes: []', 'upstream'],
   [
     'an upstream that is the public URL',

@@ -25,7 +25,7 @@ const namesIn = (text: string): readonly string[] =>
 const { routes } = compileRoutes([routeTo('http://api.internal:8080')])
 const [route] = routes
 if (route === undefined) throw new Error('no route')
-const settings = { publicUrl: 'https://app.example.com', ownCookiePrefix: 'own', instanceId: 'i' }
+const settings = { publicUrl: 'https://app.example.com', instanceId: 'i' }
 
 const removedFromAnswers = section('Headers of an answer')
   .split('\n\n')

@@ -27,7 +27,6 @@ const sent = (given: Given): string[] =>
       },
       {
         publicUrl: 'https://app.example.com',
-        ownCookiePrefix: '__Host-Http-coatcheck',
         instanceId: 'b7c1',
         ...given.settings,
       },

@@ -23,7 +23,6 @@ const passed = (
   ]).routes
   const policy = responseHeaderPolicy(compiled, {
     publicUrl: 'https://app.example.com',
-    ownCookiePrefix: '__Host-Http-coatcheck',
     routes: [compiled, ...others],
   })
   return downstreamResponseHeaders(rawHeaders, { policy, status, requestId: 'request-1' })
