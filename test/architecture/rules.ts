@@ -43,7 +43,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: [...FLOWS, 'config', 'gateway', 'edges/http', 'edges/telemetry', 'dev'],
   main: [...BASE, 'config', 'cli'],
   embedding: ['config', 'gateway', 'edges/http'],
-  'vite-plugin': ['config', 'cli'],
   dev: BASE,
   client: [],
 }
@@ -66,7 +65,6 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['edges/telemetry'],
   'oidc-provider': ['dev'],
   'ipaddr.js': ['routing', 'config'],
-  vite: ['vite-plugin'],
   'lru-cache': ['session', 'credential', 'guard'],
 }
 
@@ -143,7 +141,7 @@ export const noCycles: Rule = (tree) => {
 
 export const noDeadFiles: Rule = (tree) => {
   const roots = [...tree.keys()].filter((file) =>
-    ['main', 'embedding', 'vite-plugin', 'cli', 'dev', 'client'].includes(roomOf(file)),
+    ['main', 'embedding', 'cli', 'dev', 'client'].includes(roomOf(file)),
   )
   const alive = reachedFrom(tree, roots, (file) => importedFiles(tree, file))
   return [...tree.keys()]
