@@ -182,6 +182,12 @@ export const ERRORS = {
     'Send the request as HTTP/1.1.',
     'info',
   ),
+  gateway_not_serving: kind(
+    503,
+    'This gateway does not serve',
+    'The program that embeds it must wait for ready() first, and send it nothing after close().',
+    'error',
+  ),
   gateway_stopping: kind(
     503,
     'This replica is stopping',

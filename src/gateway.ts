@@ -12,6 +12,7 @@ import type { RefreshLease } from './credential/refresh-lease.ts'
 import { createRejectionWatch } from './credential/rejection-watch.ts'
 import { createAdmin } from './edges/http/admin.ts'
 import { createApp, type Door, type SpaServer } from './edges/http/app.ts'
+import { createDoorWhile } from './edges/http/guarded-door.ts'
 import { LISTENER_LIMITS, type ListenerLimits } from './edges/http/listener.ts'
 import { createOperations } from './edges/http/operations.ts'
 import { createSpaFiles } from './edges/http/spa-files.ts'
@@ -76,7 +77,10 @@ import { requestHeaderPolicy } from './upstream/request-headers.ts'
 import { responseHeaderPolicy } from './upstream/response-headers.ts'
 
 export interface Gateway {
-  /** Serves browsers: the gateway's endpoints, the routes and the SPA. */
+  /**
+   * Serves browsers: the gateway's endpoints, the routes and the SPA. Before `ready()` and after `close()` it answers 503
+   * `gateway_not_serving`.
+   */
   readonly listener: RequestListener
   /** WebSocket handshakes of the same server. */
   readonly upgrade: (req: IncomingMessage, socket: Duplex, head: Buffer) => void
@@ -90,13 +94,13 @@ export interface Gateway {
   readonly onError: (error: unknown) => void
   /** For requests that the listener refuses by itself, with this status: they are logged and counted. */
   readonly onRefused: (code: ErrorCode) => void
-  /** Resolves when requests can be taken; provider and store may still be down. */
+  /** Resolves when requests can be taken; provider and store may still be down. Throws once the gateway is closed. */
   ready(): Promise<void>
   /** From now on `/readyz` answers 503. */
   drain(): void
   /** Ends what has no end of its own, event streams and WebSockets; to be called once no new connection comes. */
   endStreams(): void
-  /** Waits for refreshes and unwritten results, then ends every connection of the gateway's own. */
+  /** Waits for refreshes and unwritten results, then ends every connection of the gateway's own. Again: the same end. */
   close(): Promise<void>
 }
 
@@ -453,9 +457,20 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
     metrics,
   })
 
+  let closing: Promise<void> | undefined
+  const notServing = () =>
+    closing !== undefined ? 'after_close' : state === 'starting' ? 'before_ready' : undefined
+  const close = async () => {
+    state = 'draining'
+    endStreams()
+    watch.close()
+    await machine.settled(milliseconds(config.drain.deadline * 1000))
+    ring.stop()
+    await Promise.all([provider.close(), dispatch.close(), stores.close()])
+  }
+
   return {
-    listener: app.listener,
-    upgrade: app.upgrade,
+    ...createDoorWhile(app, notServing, emit),
     plain: app.plain,
     operations,
     limits: { ...listenerLimits(config), admitConnection },
@@ -468,6 +483,8 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
         reason: 'below_routes',
       }),
     ready: async () => {
+      if (closing !== undefined)
+        throw new Error('ready() after close(): make another gateway with createGateway()')
       // Discovery begins now, so that the first sign-in does not wait for it; nothing here waits for it.
       provider.facts().catch(() => {
         // The provider is down; its adapter has said so, and goes on trying.
@@ -478,13 +495,9 @@ export const createGateway = (config: Config, options: GatewayOptions = {}): Gat
       state = 'draining'
     },
     endStreams,
-    close: async () => {
-      state = 'draining'
-      endStreams()
-      watch.close()
-      await machine.settled(milliseconds(config.drain.deadline * 1000))
-      ring.stop()
-      await Promise.all([provider.close(), dispatch.close(), stores.close()])
+    close: () => {
+      closing ??= close()
+      return closing
     },
   }
 }

@@ -300,6 +300,7 @@ it('RFC 9457 §3.1 every public code is reached by a test of the whole gateway',
     'coding_not_implemented',
     'version_not_supported',
     'gateway_stopping',
+    'gateway_not_serving', // test/flow/embedding.test.ts
     'store_unavailable', // test/hostile/outages.test.ts
     'navigation_required', // above
     'internal', // nothing that a client can do leads there
