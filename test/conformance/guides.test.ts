@@ -27,6 +27,11 @@ const anchorsOf = (page: string) =>
       .replaceAll(' ', '-'),
   )
 
+test('README.md leads to every page', () => {
+  const readme = text('README.md')
+  expect(docs.filter((name) => !readme.includes(`(docs/${name})`))).toEqual([])
+})
+
 describe.each(pages)('%s', (page) => {
   test('links lead to files and headings that are there', () => {
     const links = [...withoutCode(text(page)).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)]+))?\)/g)]
