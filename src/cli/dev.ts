@@ -11,7 +11,13 @@ import {
   UsageError,
   type Values,
 } from './arguments.ts'
-import { type Development, DevelopmentUnavailable, startDevelopment } from './development.ts'
+import {
+  type Development,
+  type DevelopmentOptions,
+  DevelopmentUnavailable,
+  planDevelopment,
+  startDevelopment,
+} from './development.ts'
 import { DEV_HELP } from './help.ts'
 import { type Command, EXIT, type Io } from './io.ts'
 import { AddressUnavailable } from './servers.ts'
@@ -31,22 +37,24 @@ export const dev: Command = async (argv, io) => {
   }
   if (command?.length === 0) throw new UsageError('a command is missing after --', 'dev')
   const stopped = Promise.race([io.stopSignal(), hangUp(io)])
+  const options: DevelopmentOptions = {
+    env: { ...io.env, ...flagsAsVariables(values) },
+    cwd: io.cwd,
+    ...configFileOf(values),
+    apiSetting: '--api (COATCHECK_UPSTREAM)',
+    appSetting: '--spa (COATCHECK_SPA)',
+    say: ([first = '', ...rest]) => {
+      io.err(`coatcheck: ${first}`)
+      for (const line of rest) io.err(`  ${line}`)
+    },
+  }
+  const plan = planDevelopment(options)
+  const { config } = plan
   let development: Development | undefined
   try {
-    development = await startDevelopment({
-      env: { ...io.env, ...flagsAsVariables(values) },
-      cwd: io.cwd,
-      ...configFileOf(values),
-      apiSetting: '--api (COATCHECK_UPSTREAM)',
-      appSetting: '--spa (COATCHECK_SPA)',
-      say: ([first = '', ...rest]) => {
-        io.err(`coatcheck: ${first}`)
-        for (const line of rest) io.err(`  ${line}`)
-      },
-    })
-    const { config, about } = development
+    development = await startDevelopment(plan, options)
     io.out(`Coatcheck dev: open ${config.publicUrl}`)
-    for (const line of about) io.out(line)
+    for (const line of development.about) io.out(line)
     return await untilOver(io, config, stopped, command)
   } catch (thrown) {
     if (!(thrown instanceof AddressUnavailable || thrown instanceof DevelopmentUnavailable))

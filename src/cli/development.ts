@@ -5,7 +5,7 @@ import { hostPortText, isLoopback } from '../config/addresses.ts'
 import type { Config } from '../config/config.ts'
 import type { HostPort } from '../config/forms.ts'
 import { loadConfig } from '../config/load.ts'
-import { ConfigError } from '../config/problems.ts'
+import { ConfigError, type Problem } from '../config/problems.ts'
 import type { Reading } from '../config/reading.ts'
 import type { Readable } from '../config/rules.ts'
 import { variableOf } from '../config/settings.ts'
@@ -25,7 +25,7 @@ import { createGateway } from '../gateway.ts'
 import { createCallExplainer } from './call-explainer.ts'
 import { registration } from './check.ts'
 import { askProvider } from './check-answers.ts'
-import { addressUnavailable, type Servers, startServers } from './servers.ts'
+import { AddressUnavailable, addressUnavailable, type Servers, startServers } from './servers.ts'
 
 export interface DevelopmentOptions {
   readonly env: Environment
@@ -41,15 +41,22 @@ export interface DevelopmentOptions {
 }
 
 export interface Development {
-  readonly config: Config
   /** What the developer opens, and what the API must be told, line by line. */
   readonly about: readonly string[]
   /** Ends the gateway, then the provider. */
   close(): Promise<void>
 }
 
+export { AddressUnavailable }
+
 /** Carries the words for the developer. */
 export class DevelopmentUnavailable extends Error {}
+
+/** For a program that is no command: what the process that it runs in has. */
+export const environmentHere = (): Pick<DevelopmentOptions, 'env' | 'cwd'> => ({
+  env: process.env,
+  cwd: process.cwd(),
+})
 
 const CLIENT_ID = 'coatcheck-dev'
 /** What the access tokens are for, unless `resource` or `audience` names it. */
@@ -62,9 +69,16 @@ const OPENID_SCOPES = new Set(['openid', 'profile', 'email', 'offline_access'])
 const APP_DEFAULT = 'http://localhost:5173'
 const API_DEFAULT = 'http://localhost:4000'
 
-/** Throws ConfigError, DevelopmentUnavailable, and AddressUnavailable where an address is taken: never another port, for an API points there. */
-export const startDevelopment = async (options: DevelopmentOptions): Promise<Development> => {
-  const { env, cwd, say } = options
+/** What will run, before anything does. */
+export interface DevelopmentPlan {
+  readonly config: Config
+  /** Who can sign in at the development provider; undefined with a provider of the developer's own. */
+  readonly users: readonly DevelopmentUser[] | undefined
+}
+
+/** Throws ConfigError. */
+export const planDevelopment = (options: DevelopmentOptions): DevelopmentPlan => {
+  const { env, cwd } = options
   let ownProvider = false
   const { config } = loadConfig({
     env,
@@ -76,6 +90,26 @@ export const startDevelopment = async (options: DevelopmentOptions): Promise<Dev
       return { ...developmentDefaults(written), ...options.defaults }
     },
   })
+  if (!ownProvider) return { config, users: undefined }
+  if (!isLoopback(new URL(config.publicUrl).hostname)) throw new ConfigError([PUBLIC_URL_ELSEWHERE])
+  return { config, users: readUsersFile(config.dev.users, cwd) ?? DEVELOPMENT_USERS }
+}
+
+const PUBLIC_URL_ELSEWHERE: Problem = {
+  setting: 'publicUrl',
+  variable: variableOf('publicUrl'),
+  rule: 'must be of this machine, such as http://localhost:3000, for anybody can sign in at the development provider; or set issuer (COATCHECK_ISSUER) to one of your own',
+  source: 'dev',
+}
+
+/**
+ * Throws DevelopmentUnavailable, and AddressUnavailable where an address is taken: never another port, for an API points
+ * there. ConfigError where the developer's own provider shows that the settings are wrong.
+ */
+export const startDevelopment = async (
+  { config, users }: DevelopmentPlan,
+  options: DevelopmentOptions,
+): Promise<Development> => {
   const running: { close(): Promise<void> }[] = []
   const close = async () => {
     // The gateway goes first: it may still have a token to revoke at the provider.
@@ -83,11 +117,11 @@ export const startDevelopment = async (options: DevelopmentOptions): Promise<Dev
   }
   try {
     await refuseTakenLocalhost(config)
-    const provider = ownProvider ? await startProvider(config, cwd) : undefined
-    if (provider !== undefined) running.push(provider.provider)
-    else await askOwnProvider(config, say)
-    running.push(await startGateway(config, provider?.provider, options))
-    return { config, about: aboutLines(config, provider), close }
+    const own = users === undefined ? undefined : await startProvider(config, users)
+    if (own !== undefined) running.push(own.provider)
+    else await askOwnProvider(config, options.say)
+    running.push(await startGateway(config, own?.provider, options))
+    return { about: aboutLines(config, own), close }
   } catch (thrown) {
     await close()
     throw thrown
@@ -145,22 +179,15 @@ interface OwnProvider {
   readonly users: readonly DevelopmentUser[]
 }
 
-const startProvider = async (config: Config, cwd: string): Promise<OwnProvider> => {
+const startProvider = async (
+  config: Config,
+  users: readonly DevelopmentUser[],
+): Promise<OwnProvider> => {
   const { publicUrl, prefix, dev, resource = RESOURCE } = config
-  if (!isLoopback(new URL(publicUrl).hostname))
-    throw new ConfigError([
-      {
-        setting: 'publicUrl',
-        variable: variableOf('publicUrl'),
-        rule: 'must be of this machine, such as http://localhost:3000, for anybody can sign in at the development provider; or set issuer (COATCHECK_ISSUER) to one of your own',
-        source: 'dev',
-      },
-    ])
   if (!isProviderInstalled())
     throw new DevelopmentUnavailable(
       'coatcheck: the development identity provider is not part of this installation, which may be the container image: run coatcheck dev from the npm package, or set issuer (COATCHECK_ISSUER)',
     )
-  const users = readUsersFile(dev.users, cwd) ?? DEVELOPMENT_USERS
   const audience = config.audience ?? resource
   const scopes = (config.scope ?? '').split(' ').filter((name) => name && !OPENID_SCOPES.has(name))
   try {

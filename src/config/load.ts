@@ -62,7 +62,7 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
   const named = options.configFile ?? (env[CONFIG_FILE_VARIABLE] || undefined)
   const file = named === undefined && profile === 'demo' ? undefined : readConfigFile(named, cwd)
   const variables = withDefaults(file, readVariables(env), options.defaults)
-  const reading = readSettings(file, variables)
+  const reading = withoutAppInFront(readSettings(file, variables), profile)
   const baseOf: BaseOf = (path) => (variables.byPath.has(path) ? cwd : (file?.directory ?? cwd))
   const spa = locateSpa(reading, baseOf('spa.directory'))
   const redisPems = readPems('redis.tls', reading.settings.redis?.tls, baseOf)
@@ -112,6 +112,16 @@ const withDefaults = (
   )
   const byPath = new Map(missing.map(([path, one]) => [path, { ...one, source: 'default' }]))
   return { ...variables, byPath: new Map([...byPath, ...variables.byPath]) }
+}
+
+/** In development the app's own server may stand before the gateway. It then has the public URL, and is not behind it too. */
+const withoutAppInFront = (reading: Reading, profile: LoadOptions['profile']): Reading => {
+  const { spa, publicUrl } = reading.settings
+  if (profile !== 'dev' || spa?.upstream === undefined || spa.upstream !== publicUrl) return reading
+  return {
+    ...reading,
+    settings: { ...reading.settings, spa: { ...spa, upstream: undefined } },
+  }
 }
 
 const RING_REQUIRED: readonly BrokenRule[] = [

@@ -43,6 +43,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: [...FLOWS, 'config', 'gateway', 'edges/http', 'edges/telemetry', 'dev'],
   main: [...BASE, 'config', 'cli'],
   embedding: ['config', 'gateway', 'edges/http'],
+  'vite-plugin': ['config', 'cli'],
   dev: BASE,
   client: [],
 }
@@ -65,6 +66,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['edges/telemetry'],
   'oidc-provider': ['dev'],
   'ipaddr.js': ['routing', 'config'],
+  vite: ['vite-plugin'],
   'lru-cache': ['session', 'credential', 'guard'],
 }
 
@@ -141,7 +143,7 @@ export const noCycles: Rule = (tree) => {
 
 export const noDeadFiles: Rule = (tree) => {
   const roots = [...tree.keys()].filter((file) =>
-    ['main', 'embedding', 'cli', 'dev', 'client'].includes(roomOf(file)),
+    ['main', 'embedding', 'vite-plugin', 'cli', 'dev', 'client'].includes(roomOf(file)),
   )
   const alive = reachedFrom(tree, roots, (file) => importedFiles(tree, file))
   return [...tree.keys()]

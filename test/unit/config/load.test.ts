@@ -124,6 +124,15 @@ describe('the profile dev', () => {
     expect(isSet).toEqual([true, false])
   })
 
+  test('the app that stands before the gateway is not behind it too', () => {
+    const app = {
+      COATCHECK_PUBLIC_URL: 'http://localhost:5173',
+      COATCHECK_SPA: 'http://localhost:5173',
+    }
+    expect(load(app, { profile: 'dev' }).spa).toBeUndefined()
+    expect(problemsOf(() => load(app))[0]?.rule).toContain('must not be the public URL')
+  })
+
   test('a relative users file begins where it is named', () => {
     const cwd = emptyDirectory({ 'coatcheck.yaml': 'dev: { users: people.yaml }' })
     expect(load({}, { cwd, profile: 'dev' }).dev.users).toBe(join(cwd, 'people.yaml'))
