@@ -126,14 +126,17 @@ const signInCallAndEdit = async (page: Page, app: App, url: string) => {
 }
 
 test('the app behind the gateway: one command starts both', async ({ page, app }) => {
-  app.writeConfig('', 'plugins: [react()]')
-  const vite = [process.execPath, VITE, '--port', String(app.vitePort), '--strictPort']
+  // The plugin leaves it to a gateway that is in front already.
+  app.writeConfig(`import { coatcheck } from '${PLUGIN}'`, 'plugins: [react(), coatcheck()]')
+  const port = ['--port', String(app.vitePort), '--strictPort']
+  const vite = [process.execPath, VITE, '--configLoader', 'native', ...port]
   const child = await app.run([
     ...[MAIN, 'dev', '--spa', `http://localhost:${app.vitePort}`, '--api', app.api.url],
     ...['--', ...vite],
   ])
   await saysIn(child, 'your app is up; open')
   await signInCallAndEdit(page, app, `http://localhost:${app.gatewayPort}`)
+  expect([...child.stdout, ...child.stderr].join('\n')).not.toContain('another process')
 })
 
 test('the app before the gateway: Vite sends it what is its own', async ({ page, app }) => {

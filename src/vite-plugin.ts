@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Plugin, ProxyOptions, UserConfig, ViteDevServer } from 'vite'
 import {
   AddressUnavailable,
+  BEHIND_DEV_VARIABLE,
   type Development,
   type DevelopmentOptions,
   type DevelopmentPlan,
@@ -22,14 +23,17 @@ export interface CoatcheckPluginOptions {
 /**
  * Sends the gateway's own paths and the API's from Vite's server to a gateway that it starts, with a provider to sign in
  * at. Settings come from `COATCHECK_*` variables and `coatcheck.yaml`, as for `coatcheck dev`. For `vite` alone: neither a
- * build nor a preview nor a test run is touched.
+ * build nor a preview nor a test run is touched, nor a Vite that `coatcheck dev` has started and is in front of.
  */
 export const coatcheck = (options: CoatcheckPluginOptions = {}): Plugin => {
   let planned: Planned | undefined
   return {
     name: 'coatcheck',
-    apply: (_config, { command, isPreview }) =>
-      command === 'serve' && isPreview !== true && environmentHere().env.VITEST === undefined,
+    apply: (_config, { command, isPreview }) => {
+      const { env } = environmentHere()
+      const isElsewhere = env.VITEST !== undefined || env[BEHIND_DEV_VARIABLE] !== undefined
+      return command === 'serve' && isPreview !== true && !isElsewhere
+    },
     config: (config) => {
       planned = planFor(config, options)
       return {

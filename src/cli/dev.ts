@@ -12,6 +12,7 @@ import {
   type Values,
 } from './arguments.ts'
 import {
+  BEHIND_DEV_VARIABLE,
   type Development,
   type DevelopmentOptions,
   DevelopmentUnavailable,
@@ -97,7 +98,8 @@ const untilOver = async (
     await stopped
     return EXIT.ok
   }
-  const app = startAppCommand(command, { env: io.env, cwd: io.cwd })
+  const env = { ...io.env, [BEHIND_DEV_VARIABLE]: config.publicUrl }
+  const app = startAppCommand(command, { env, cwd: io.cwd })
   const waiting = new AbortController()
   void sayWhenUp(io, config, app, waiting.signal)
   const first = await Promise.race([app.ended, stopped])

@@ -52,6 +52,9 @@ export { AddressUnavailable }
 /** Carries the words for the developer. */
 export class DevelopmentUnavailable extends Error {}
 
+/** The command of `coatcheck dev` has it: a gateway is in front, and the Vite plugin starts no second one. */
+export const BEHIND_DEV_VARIABLE = 'BEHIND_COATCHECK_DEV'
+
 /** For a program that is no command: what the process that it runs in has. */
 export const environmentHere = (): Pick<DevelopmentOptions, 'env' | 'cwd'> => ({
   env: process.env,
@@ -302,8 +305,8 @@ const aboutLines = (config: Config, own: OwnProvider | undefined): readonly stri
   ...(own === undefined ? ofYourProvider(config) : ofOwnProvider(config, own)),
 ]
 
-const appText = ({ spa }: Config): string =>
-  spa?.kind === 'upstream' ? spa.origin : 'served by something else'
+const appText = ({ spa, publicUrl }: Config): string =>
+  spa?.kind === 'upstream' ? spa.origin : `${publicUrl}, in front of the gateway`
 
 const ofOwnProvider = (config: Config, { provider, audience, scopes, users }: OwnProvider) => [
   row('sign in as', accountsText(users)),
