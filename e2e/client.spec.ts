@@ -107,6 +107,8 @@ test('signing out in one tab shows in the others, and so does signing in again',
 
   await signIn(other)
   await expectShown(page, 'signed-in Alice')
+  // The sign-out cleared this site's data, and with it who held the lock.
+  await expect.poll(streams).toBe(1)
 })
 
 test('signing in comes back to path, query and fragment', async ({ page }) => {

@@ -46,9 +46,10 @@ export const createSharedSession = (address: string, events: string | false): Sh
   /** What came in while an answer was under way, and may contradict it. */
   let doubt: SessionState | 'afresh' | undefined
   let channel: BroadcastChannel | undefined
-  /** Undefined while nobody follows the session, and while the page is out of sight for good. */
-  let following: AbortController | undefined
-  let isLeader = false
+  /** False while nobody follows the session, and while the page is out of sight for good. */
+  let isFollowing = false
+  /** Undefined while there is nothing to lead. */
+  let candidacy: AbortController | undefined
   let source: EventSource | undefined
   let isSuperseded = false
   let timer: ReturnType<typeof setTimeout> | undefined
@@ -56,7 +57,7 @@ export const createSharedSession = (address: string, events: string | false): Sh
   const show = (next: SessionState): void => {
     doubt = next
     state = next
-    listenOrNot()
+    leadOrNot()
     schedule()
     for (const listener of [...listeners]) listener(next)
   }
@@ -101,11 +102,37 @@ export const createSharedSession = (address: string, events: string | false): Sh
     if (next.status !== 'unavailable') channel?.postMessage(next)
   }
 
-  const listenOrNot = (): void => {
-    if (state.status === 'signed-out') {
-      source?.close()
-      source = undefined
-    } else if (isLeader && state.status === 'signed-in') source ??= listen(events as string)
+  const leadOrNot = (): void => {
+    if (state.status === 'signed-out') resign()
+    else if (state.status === 'signed-in' && isFollowing) runForLead()
+  }
+
+  const runForLead = (): void => {
+    if (candidacy || !events) return
+    candidacy = new AbortController()
+    const { signal } = candidacy
+    navigator.locks
+      ?.request(name, { signal }, () => lead(events, signal))
+      // No longer wanted before it was granted.
+      .catch(() => {})
+  }
+
+  /** Holds the lock until this page resigns. */
+  const lead = (url: string, signal: AbortSignal): Promise<void> | undefined => {
+    if (signal.aborted) return
+    source = listen(url)
+    return new Promise((resolve) => {
+      signal.addEventListener('abort', () => resolve())
+    })
+  }
+
+  /** At the end of each session: its `Clear-Site-Data` lets another tab have the same lock, unknown to this one. */
+  const resign = (): void => {
+    candidacy?.abort()
+    candidacy = undefined
+    source?.close()
+    source = undefined
+    isSuperseded = false
   }
 
   const listen = (url: string): EventSource => {
@@ -139,7 +166,7 @@ export const createSharedSession = (address: string, events: string | false): Sh
 
   const schedule = (): void => {
     clearTimeout(timer)
-    if (!following || state.status === 'signed-out') return
+    if (!isFollowing || state.status === 'signed-out') return
     const isTold = events && navigator.locks && source?.readyState !== CLOSED
     if (state.status !== 'unavailable' && isTold) return
     const seconds =
@@ -151,30 +178,15 @@ export const createSharedSession = (address: string, events: string | false): Sh
   }
 
   const poll = (): void => {
-    if (source?.readyState === CLOSED && !isSuperseded) source = undefined
+    // Whoever leads next tries the stream again.
+    if (source?.readyState === CLOSED && !isSuperseded) resign()
     read()
   }
 
   const follow = (): void => {
-    if (following) return
-    following = new AbortController()
-    const { signal } = following
-    if (events)
-      navigator.locks
-        ?.request(name, { signal }, () => lead(signal))
-        // No longer wanted before it was granted.
-        .catch(() => {})
+    if (isFollowing) return
+    isFollowing = true
     read()
-  }
-
-  /** Holds the lock until this page stops. */
-  const lead = (signal: AbortSignal): Promise<void> | undefined => {
-    if (signal.aborted) return
-    isLeader = true
-    listenOrNot()
-    return new Promise((resolve) => {
-      signal.addEventListener('abort', () => resolve())
-    })
   }
 
   const open = (): void => {
@@ -185,12 +197,8 @@ export const createSharedSession = (address: string, events: string | false): Sh
 
   /** A page with a lock, a stream or a channel is not kept for the way back. */
   const stop = (): void => {
-    following?.abort()
-    following = undefined
-    isLeader = false
-    isSuperseded = false
-    source?.close()
-    source = undefined
+    isFollowing = false
+    resign()
     channel?.close()
     channel = undefined
     clearTimeout(timer)
@@ -202,7 +210,7 @@ export const createSharedSession = (address: string, events: string | false): Sh
   document.addEventListener(
     'visibilitychange',
     () => {
-      if (following && !document.hidden) read()
+      if (isFollowing && !document.hidden) read()
     },
     { signal },
   )
