@@ -27,6 +27,7 @@ export type ProblemCode =
   | 'coding_not_implemented'
   | 'version_not_supported'
   | 'gateway_stopping'
+  | 'gateway_not_serving'
   | 'provider_unavailable'
   | 'store_unavailable'
   | 'upstream_unreachable'

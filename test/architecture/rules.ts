@@ -67,6 +67,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   'oidc-provider': ['dev'],
   'ipaddr.js': ['routing', 'config'],
   vite: ['vite-plugin'],
+  react: ['client/react.ts'],
   'lru-cache': ['session', 'credential', 'guard'],
 }
 
