@@ -52,6 +52,11 @@ const stepsFor = (folders: readonly string[]): readonly Step[] => [
     what: 'TypeScript of the demo SPA',
     run: node(120, bin('tsc'), '--noEmit', '-p', 'demo-spa'),
   },
+  {
+    name: 'example-types',
+    what: 'TypeScript of the examples',
+    run: node(120, bin('tsc'), '-p', 'examples'),
+  },
   { name: 'lint', what: 'format and lint', run: node(60, bin('biome'), 'ci', '.') },
   { name: 'spa', what: 'build of the demo SPA', run: node(120, 'scripts/build-demo-spa.ts') },
   {

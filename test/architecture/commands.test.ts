@@ -18,8 +18,8 @@ const folder = (name: string) =>
   existsSync(join(REPOSITORY, name))
     ? readdirSync(join(REPOSITORY, name)).map((file) => `${name}/${file}`)
     : []
-const pages = ['README.md', 'CONTRIBUTING.md', ...folder('docs')].filter((page) =>
-  page.endsWith('.md'),
+const pages = ['README.md', 'CONTRIBUTING.md', 'examples/README.md', ...folder('docs')].filter(
+  (page) => page.endsWith('.md'),
 )
 /** Of the reader's own app. */
 const SCRIPTS_OF_APPS = ['dev']

@@ -14,7 +14,7 @@ import { TRANSACTION_SECONDS } from '../../src/login/transaction.ts'
 import { SETTLING_MS } from '../../src/session/key-ring-rotation.ts'
 import * as store from '../../src/session/session-store.ts'
 import { seconds } from '../../src/time.ts'
-import { tableRows } from '../architecture/markdown.ts'
+import { tableRows } from './markdown.ts'
 
 const text = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8')
 const page = text('docs/timers.md')

@@ -7,13 +7,13 @@ import { describe, expect, test } from 'vitest'
 import { SETTING_BY_PATH } from '../../src/config/settings.ts'
 import { KNOWN_VARIABLES } from '../../src/config/variables.ts'
 import { ERRORS } from '../../src/errors.ts'
-import { tableRows } from '../architecture/markdown.ts'
 import { loadYaml } from '../unit/config/minimal.ts'
+import { tableRows } from './markdown.ts'
 
 const repository = fileURLToPath(new URL('../..', import.meta.url))
 const text = (path: string) => readFileSync(join(repository, path), 'utf8')
 const docs = readdirSync(join(repository, 'docs')).filter((name) => name.endsWith('.md'))
-const pages = ['README.md', ...docs.map((name) => `docs/${name}`)]
+const pages = ['README.md', 'examples/README.md', ...docs.map((name) => `docs/${name}`)]
 const withoutCode = (markdown: string) => markdown.replace(/^```.*?^```$/gms, '')
 const inBackticks = (markdown: string) =>
   [...markdown.matchAll(/`([^`\n]+)`/g)].map(([, word = '']) => word)
