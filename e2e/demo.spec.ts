@@ -14,7 +14,7 @@ test('a person signs in, calls the API and signs out', async ({ demo, page }) =>
   await page.getByRole('button', { name: 'Get items' }).click()
   expect((await items).status()).toBe(200)
 
-  await page.getByRole('button', { name: 'Sign out' }).click()
+  await page.getByRole('button', { name: 'Sign out', exact: true }).click()
   await expect(page.getByRole('button', { name: 'Sign in' })).toBeVisible()
   await expect(page).toHaveURL(`${demo.url}/`)
   expect(

@@ -4,14 +4,21 @@ import { readdir, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
 
 const root = path.join(import.meta.dirname, '..', 'demo-spa')
+/** Built into it, as any app has `coatcheck/client`. */
+const client = path.join(import.meta.dirname, '..', 'src', 'client')
 const dist = path.join(root, 'dist')
 
 const modifiedAt = async (file: string): Promise<number> => (await stat(file)).mtimeMs
 
 const sources = async (): Promise<string[]> => {
-  const entries = await readdir(root, { recursive: true, withFileTypes: true })
+  const found = await Promise.all([root, client].map((directory) => filesIn(directory)))
+  return found.flat().filter((file) => !file.startsWith(dist))
+}
+
+const filesIn = async (directory: string): Promise<string[]> => {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
   return entries
-    .filter((entry) => entry.isFile() && !entry.parentPath.startsWith(dist))
+    .filter((entry) => entry.isFile())
     .map((entry) => path.join(entry.parentPath, entry.name))
 }
 

@@ -46,6 +46,7 @@ export const apiActions = (page: {
     slow: async () => {
       settle(await call('GET', `/api/slow?ms=${SLOW_MS}`, { onCall }))
     },
+    // #region stream
     toggleStream: () => {
       if (stream !== undefined) return closeStream('The stream was stopped.')
       stream = new EventSource('/api/stream')
@@ -59,5 +60,6 @@ export const apiActions = (page: {
         page.askWhy()
       })
     },
+    // #endregion
   }
 }

@@ -1,18 +1,15 @@
-/** Calls on our own origin. There is no token code here: the ticket in the cookie goes along by itself. */
+/** Calls on our own origin, through the client: the ticket in the cookie goes along by itself. */
+
+import { CoatcheckError, coatcheck } from './session.ts'
 
 export interface Problem {
-  readonly status: number
   readonly code: string
   readonly title: string
   readonly detail: string
-  /** A ready URL where signing in is what helps. */
-  readonly login: string | undefined
 }
 
 export type Outcome<Body> =
-  | { readonly kind: 'answer'; readonly status: number; readonly body: Body }
-  /** The gateway says that there is no session any more. */
-  | { readonly kind: 'signed_out'; readonly problem: Problem }
+  | { readonly kind: 'answer'; readonly body: Body }
   /** Something is down for the moment: the session is kept and the same call may work soon. */
   | { readonly kind: 'try_again'; readonly problem: Problem }
   | { readonly kind: 'refused'; readonly problem: Problem }
@@ -25,13 +22,20 @@ export interface Call {
   readonly path: string
   /** 0 when nothing answered. */
   readonly status: number
+  /** Of a problem, whether the gateway's or the API's. */
+  readonly code: string | undefined
   readonly durationMs: number
   readonly text: string
   /** Which one answered, where the demo runs several. */
   readonly replica: string | undefined
 }
 
-/** Everything this page was ever sent, for the proof that no token was in it. */
+export interface CallOptions {
+  readonly body?: unknown
+  readonly onCall?: (call: Call) => void
+}
+
+/** Everything this page's calls were answered, for the proof that no token was in it. */
 export interface Observed {
   calls: number
   readonly headers: Map<string, string>
@@ -39,12 +43,10 @@ export interface Observed {
   readonly suspects: Set<string>
 }
 
+export const observed: Observed = { calls: 0, headers: new Map(), suspects: new Set() }
+
 /** Of the demo's balancer, on everything that a replica answered. */
 const REPLICA_HEADER = 'x-demo-replica'
-
-export const hasReplicas = (): boolean => observed.headers.has(REPLICA_HEADER)
-
-export const observed: Observed = { calls: 0, headers: new Map(), suspects: new Set() }
 
 // A JWT, or what token endpoints name their fields.
 const LOOKS_LIKE_A_TOKEN = /\beyJ[\w-]{8,}\.[\w-]+\.|"(access|refresh|id)_token"/
@@ -52,55 +54,46 @@ const LOOKS_LIKE_A_TOKEN = /\beyJ[\w-]{8,}\.[\w-]+\.|"(access|refresh|id)_token"
 export const call = async <Body>(
   method: string,
   path: string,
-  { body, onCall }: { readonly body?: unknown; readonly onCall?: (call: Call) => void } = {},
+  { body, onCall }: CallOptions = {},
 ): Promise<Outcome<Body>> => {
   const from = performance.now()
-  const done = (status: number, text: string, replica?: string) =>
-    onCall?.({
-      method,
-      path,
-      status,
-      durationMs: Math.round(performance.now() - from),
-      text,
-      replica,
-    })
-  let response: Response
-  let text: string
+  const done = (made: Pick<Call, 'status' | 'text'> & Partial<Call>) => {
+    const durationMs = Math.round(performance.now() - from)
+    onCall?.({ method, path, durationMs, code: undefined, replica: undefined, ...made })
+  }
+  // #region call
   try {
-    response = await fetch(path, {
-      method,
-      headers: {
-        accept: 'application/json',
-        // Needed only where the gateway is set to `csrf: header`, and harmless elsewhere.
-        'x-csrf': '1',
-        ...(body !== undefined && { 'content-type': 'application/json' }),
-      },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    })
-    text = await response.text()
-  } catch {
-    // fetch says no more than that nothing came; what that means is the same for every cause.
-    done(0, '')
-    return { kind: 'try_again', problem: UNREACHABLE }
+    const response = await coatcheck.fetch(path, jsonRequest(method, body))
+    const text = await response.text()
+    observe(path, response.headers, text)
+    const replica = response.headers.get(REPLICA_HEADER) ?? undefined
+    const problem = response.ok ? undefined : apiProblem(response.status, text)
+    done({ status: response.status, text, code: problem?.code, replica })
+    return problem ? { kind: 'refused', problem } : { kind: 'answer', body: parsed(text) as Body }
+  } catch (thrown) {
+    // What the gateway refuses comes as an error with a code; nothing here parses it.
+    const problem = thrown instanceof CoatcheckError ? thrown : CUT_OFF
+    done({ status: problem.status, code: problem.code, text: problem.detail })
+    return { kind: problem.retryable ? 'try_again' : 'refused', problem }
   }
-  observe(path, response.headers, text)
-  done(response.status, text, response.headers.get(REPLICA_HEADER) ?? undefined)
-  if (response.ok) {
-    return { kind: 'answer', status: response.status, body: parsed(text) as Body }
-  }
-  const problem = problemOf(response, text)
-  if (response.status === 401 && problem.code.startsWith('session_')) {
-    return { kind: 'signed_out', problem }
-  }
-  return { kind: [502, 503, 504].includes(response.status) ? 'try_again' : 'refused', problem }
+  // #endregion
 }
 
-const UNREACHABLE: Problem = {
+const jsonRequest = (method: string, body: unknown): RequestInit =>
+  body === undefined
+    ? { method, headers: { accept: 'application/json' } }
+    : {
+        method,
+        headers: { accept: 'application/json', 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      }
+
+const CUT_OFF = {
   status: 0,
-  code: 'unreachable',
-  title: 'No answer',
-  detail: 'The gateway cannot be reached at the moment. Nothing is lost.',
-  login: undefined,
+  code: 'cut_off',
+  title: 'The answer broke off',
+  detail: 'Its beginning came, its end did not.',
+  retryable: true,
 }
 
 const observe = (path: string, headers: Headers, text: string): void => {
@@ -121,16 +114,13 @@ const parsed = (text: string): unknown => {
   }
 }
 
-/** Problem documents are the gateway's (RFC 9457); the API behind it has errors of its own shape. */
-const problemOf = (response: Response, text: string): Problem => {
+/** The API behind the gateway has errors of its own shape. */
+const apiProblem = (status: number, text: string): Problem => {
   const body = (parsed(text) ?? {}) as Readonly<Record<string, unknown>>
-  const textOf = (...names: string[]) =>
-    names.map((name) => body[name]).find((value) => typeof value === 'string')
+  const textOf = (name: string) => (typeof body[name] === 'string' ? body[name] : undefined)
   return {
-    status: response.status,
-    code: textOf('code', 'error') ?? `status_${response.status}`,
-    title: textOf('title') ?? `The answer was ${response.status}`,
-    detail: textOf('detail') ?? 'The API gave no reason.',
-    login: textOf('login'),
+    code: textOf('error') ?? `status_${status}`,
+    title: `The API answered ${status}`,
+    detail: textOf('detail') ?? 'It gave no reason.',
   }
 }

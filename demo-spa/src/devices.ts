@@ -4,6 +4,7 @@ import { call, type Settle } from './api.ts'
 import { deviceName } from './device-name.ts'
 import { el } from './dom.ts'
 import { panel } from './panels.ts'
+import { sourceOf } from './source.ts'
 
 export interface Device {
   /** Names the session for `DELETE`, and tells nothing of it. */
@@ -24,6 +25,7 @@ export interface DevicesPanel {
 
 /** `url` is `links.sessions` of the session. */
 export const devicesPanel = (url: string, settle: Settle): DevicesPanel => {
+  // #region devices
   const refresh = async () => {
     const answer = settle(await call<{ readonly sessions: readonly Device[] }>('GET', url))
     if (answer !== undefined) show(answer.sessions)
@@ -32,6 +34,7 @@ export const devicesPanel = (url: string, settle: Settle): DevicesPanel => {
     settle(await call('DELETE', path))
     await refresh()
   }
+  // #endregion
   const list = el('ul', { class: 'devices', 'aria-label': 'Devices' })
   const endOthers = el(
     'button',
@@ -52,6 +55,7 @@ export const devicesPanel = (url: string, settle: Settle): DevicesPanel => {
       'Where you are signed in, from GET /bff/sessions. The browser never learns a session id.',
       list,
       endOthers,
+      sourceOf('devices.ts', 'devices'),
     ),
     refresh,
   }

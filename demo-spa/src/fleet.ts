@@ -92,7 +92,7 @@ export const fleetPanel = (): FleetPanel => {
 
   return {
     root: panel(
-      'Break something',
+      'Break a replica',
       'These gateways share one Redis behind this URL. Tokens live 2 seconds, and once you are signed in this page calls without a pause.',
       parts,
       lanes,

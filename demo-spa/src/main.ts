@@ -1,15 +1,15 @@
-/** The demo: asks for the session, shows the page that fits, and keeps it true while time passes. */
+/** The demo: follows the session, shows the page that fits, and keeps it true while time passes. */
 
-import { call, hasReplicas, observed, type Problem, type Settle } from './api.ts'
+import { call, observed, type Problem, type Settle } from './api.ts'
 import { apiActions } from './api-actions.ts'
 import { devicesPanel } from './devices.ts'
 import { announce, byId } from './dom.ts'
+import { echoPanel } from './echo.ts'
 import { type FleetPanel, fleetPanel } from './fleet.ts'
-import { endInWords, listen } from './live-events.ts'
+import { lab } from './lab.ts'
 import {
   apiPanel,
   banner,
-  type Expiry,
   expiryBar,
   freshnessPanel,
   proofPanel,
@@ -17,21 +17,31 @@ import {
   topBar,
   type WhoAmI,
 } from './panels.ts'
-import { readSession, type SignedIn, signIn, signOut } from './session.ts'
+import { endInWords } from './reasons.ts'
+import { coatcheck, type SessionState, type SignedIn, signIn, signOut } from './session.ts'
 import { endedView, signedInView, signedOutView, unavailableView } from './views.ts'
 
-const SESSION_EVERY_MS = 15_000
-const ENDED_EVERY_MS = 5_000
+const DEVICES_EVERY_MS = 15_000
 const WHOAMI_EVERY_MS = 3_000
 /** With replicas to kill, something should always be under way. */
 const WHOAMI_PAUSE_MS = 100
 
-/** Events come within a second. */
-const REASON_WAIT_MS = 1_000
-
-const DEFAULT_LOGIN = '/bff/login'
+/** The page of somebody who is signed in. */
+interface Page {
+  readonly user: string
+  show(state: SignedIn): void
+  /** What is down only for the moment; the page stays as it is. */
+  warn(problem: Problem | undefined): void
+  end(): void
+}
 
 let fleet: FleetPanel | undefined
+let page: Page | undefined
+/** The page that was there has ended, and says why. */
+let hasEnded = false
+let witnesses: () => HTMLElement[] = () => []
+/** What ends the session from here on is this page's own doing, and it is about to leave. */
+let isLeaving = false
 
 /** Shows a page in place of the one before, and moves the focus to what it is about. */
 const showPage = (...elements: HTMLElement[]): void => {
@@ -50,109 +60,94 @@ const fleetBelow = (): HTMLElement[] => {
   return [below]
 }
 
-const start = async (): Promise<void> => {
-  const outcome = await readSession()
-  if (hasReplicas()) fleet ??= fleetPanel()
-  if (outcome.kind !== 'answer') {
-    showPage(unavailableView(outcome.problem, start), ...fleetBelow())
-  } else if (outcome.body.authenticated) {
-    showSignedIn(outcome.body)
-  } else {
-    const { login } = outcome.body.links
-    showPage(
-      signedOutView(() => signIn(login)),
-      ...fleetBelow(),
-    )
-  }
+// #region views
+const show = (state: SessionState): void => {
+  if (isLeaving) return
+  if (state.status === 'signed-in') showSignedIn(state)
+  else if (state.status === 'signed-out') showSignedOut(state.reason)
+  else page ? page.warn(state.error) : showUnavailable(state.error)
+}
+// #endregion
+
+const showSignedOut = (reason: string | undefined): void => {
+  if (page !== undefined) showEnded(reason)
+  // Who saw it end goes on seeing why; a call that finds out later knows no reason.
+  else if (!hasEnded) showPage(signedOutView(signIn), ...fleetBelow())
 }
 
-const showEnded = (problem: Problem): void => {
+const showUnavailable = (problem: Problem) =>
   showPage(
-    endedView(problem, () => signIn(problem.login ?? DEFAULT_LOGIN)),
+    unavailableView(problem, () => void coatcheck.session()),
     ...fleetBelow(),
   )
-  // Another window of this browser may sign in, and then this one is signed in as well.
-  const over = new AbortController()
-  const look = async () => {
-    const outcome = await readSession()
-    if (over.signal.aborted || outcome.kind !== 'answer' || !outcome.body.authenticated) return
-    over.abort()
-    showSignedIn(outcome.body)
+
+const showEnded = (reason: string | undefined): void => {
+  page?.end()
+  page = undefined
+  hasEnded = true
+  const problem = {
+    code: reason ?? 'session_ended',
+    title: 'You are signed out',
+    detail: reason === undefined ? 'The gateway ended your session.' : endInWords(reason),
   }
-  every(ENDED_EVERY_MS, over.signal, look)
-  document.addEventListener('visibilitychange', look, { signal: over.signal })
+  showPage(endedView(problem, witnesses(), signIn), ...fleetBelow())
 }
 
 const showSignedIn = (state: SignedIn): void => {
+  const user = JSON.stringify(state.user)
+  // Somebody else signed in, in another window of this browser; or the provider says something else of the user now.
+  if (page?.user !== user) {
+    page?.end()
+    page = signedInPage(state, user)
+    hasEnded = false
+  }
+  page.show(state)
+}
+
+const signedInPage = (first: SignedIn, user: string): Page => {
   const ended = new AbortController()
   let asking = true
-  /** What ends the session from here on is this page's own doing, and it is about to leave. */
-  let leaving = false
-  let deadlines = deadlinesFrom(state.session)
-  let expiring: Expiry['reason'] | undefined
-
-  const end = (problem: Problem) => {
-    if (ended.signal.aborted || leaving) return
-    ended.abort()
-    showEnded(problem)
-  }
-
-  /** A call knows that it is over, an event also why; the event may be a moment behind. */
-  const endUnlessTold = (problem: Problem) => {
-    if (state.links.events === undefined) return end(problem)
-    asking = false
-    setTimeout(() => end(problem), REASON_WAIT_MS)
-  }
-
-  /** Another session has taken the place of this page's: it begins anew. */
-  const restart = () => {
-    if (ended.signal.aborted) return
-    ended.abort()
-    void start()
-  }
+  let state = first
 
   const settle: Settle = (outcome) => {
     proof.show(observed)
-    notice.show(outcome.kind === 'try_again' ? outcome.problem : undefined)
-    if (outcome.kind === 'signed_out') endUnlessTold(outcome.problem)
+    if (!ended.signal.aborted)
+      notice.show(outcome.kind === 'try_again' ? outcome.problem : undefined)
     return outcome.kind === 'answer' ? outcome.body : undefined
   }
 
+  // #region whoami
   const askWho = async () => {
     const who = settle(await call<WhoAmI>('GET', '/api/whoami'))
     if (who !== undefined) freshness.show(who)
   }
+  // #endregion
 
-  const askSession = async () => {
-    const session = settle(await readSession())
-    if (session === undefined || ended.signal.aborted) return
-    // That it ended is known now; a call to the API also says why.
-    if (!session.authenticated) return askWho()
-    // Somebody else signed in, in another window of this browser.
-    if (session.user.sub !== state.user.sub) return restart()
-    deadlines = deadlinesFrom(session.session)
-    tick()
-  }
-
+  // #region session
   const tick = () => {
-    const left = remaining(deadlines)
-    who.show(left)
-    const expiresIn = expiring === 'idle' ? left.idleExpiresIn : left.expiresIn
-    expiry.show(expiring === undefined ? undefined : { reason: expiring, expiresIn })
+    const expiresIn = secondsUntil(state.expiresAt)
+    const idleExpiresIn = secondsUntil(state.idleExpiresAt)
+    who.show({ expiresIn, idleExpiresIn })
+    expiry.show(
+      state.expiring && {
+        reason: state.expiring,
+        expiresIn: state.expiring === 'idle' ? idleExpiresIn : expiresIn,
+      },
+    )
   }
+  // #endregion
 
   const notice = banner(() => {
-    void askSession()
+    void coatcheck.session()
     void actions.list()
   })
   const expiry = expiryBar({
     stay: async () => {
       // Any call of the API is activity.
       await askWho()
-      expiring = undefined
-      await askSession()
+      await coatcheck.session()
     },
-    signIn: () => signIn(state.links.login),
+    signIn,
   })
   const who = sessionPanel(state.user)
   const freshness = freshnessPanel(
@@ -172,12 +167,19 @@ const showSignedIn = (state: SignedIn): void => {
   const { sessions } = state.links
   const devices = sessions === undefined ? undefined : devicesPanel(sessions, settle)
   const proof = proofPanel()
+  const echo = echoPanel()
+  const bench = lab(fleet !== undefined)
+  witnesses = () => [bench.result(), echo.heard()].filter((seen) => seen !== undefined)
 
   const onSignOut = async () => {
-    leaving = true
-    const outcome = await signOut()
-    leaving = outcome.kind === 'answer'
-    settle(outcome)
+    isLeaving = true
+    try {
+      await signOut()
+    } catch {
+      // It could not be ended, and nobody is signed out: what is wrong shows as soon as the gateway is asked.
+      isLeaving = false
+      void coatcheck.session()
+    }
   }
   showPage(
     topBar(state.user, onSignOut),
@@ -185,18 +187,15 @@ const showSignedIn = (state: SignedIn): void => {
     expiry.root,
     signedInView(
       state.user,
+      [bench.root],
       [...(fleet === undefined ? [] : [fleet.root]), freshness.root, api.root],
-      [who.root, ...(devices === undefined ? [] : [devices.root]), proof.root],
+      [who.root, ...(devices === undefined ? [] : [devices.root]), echo.root, proof.root],
     ),
   )
 
   every(1_000, ended.signal, tick)
-  const askAll = () => {
-    void askSession()
-    void devices?.refresh()
-  }
-  every(SESSION_EVERY_MS, ended.signal, askAll)
-  const isAsking = () => asking && document.visibilityState === 'visible'
+  every(DEVICES_EVERY_MS, ended.signal, () => void devices?.refresh())
+  const isAsking = () => asking && !bench.isBusy() && document.visibilityState === 'visible'
   if (fleet === undefined) {
     every(WHOAMI_EVERY_MS, ended.signal, () => {
       if (isAsking()) void askWho()
@@ -208,55 +207,27 @@ const showSignedIn = (state: SignedIn): void => {
       // A 503 among ten calls a second is shown as what it is there, not as a notice that comes and goes.
       const outcome = await call<WhoAmI>('GET', '/api/whoami', { onCall: showCall })
       if (outcome.kind === 'answer' && !ended.signal.aborted) freshness.show(outcome.body)
-      if (outcome.kind === 'signed_out') endUnlessTold(outcome.problem)
     })
   }
-  document.addEventListener('visibilitychange', askAll, { signal: ended.signal })
-  if (state.links.events !== undefined)
-    listen(state.links.events, ended.signal, {
-      session: () => {
-        expiring = undefined
-        void askSession()
-      },
-      expiring: ({ reason }) => {
-        expiring = reason
-        void askSession()
-      },
-      claims: restart,
-      ended: (reason) =>
-        reason === 'replaced_at_login' ? restart() : end(endedBecause(reason, state.links.login)),
-      refused: askSession,
-    })
-  tick()
+  const refresh = () => void devices?.refresh()
+  document.addEventListener('visibilitychange', refresh, { signal: ended.signal })
   proof.show(observed)
   void askWho()
   void actions.list()
   void devices?.refresh()
+  return {
+    user,
+    show: (next) => {
+      state = next
+      notice.show(undefined)
+      tick()
+    },
+    warn: notice.show,
+    end: () => ended.abort(),
+  }
 }
 
-const endedBecause = (reason: string, login: string): Problem => ({
-  status: 401,
-  code: reason,
-  title: 'You are signed out',
-  detail: endInWords(reason),
-  login,
-})
-
-/** Instants of this page's own clock, so that a wrong clock on this machine does no harm. */
-const deadlinesFrom = (session: SignedIn['session']) => ({
-  expiresAt: performance.now() + session.expiresIn * 1000,
-  idleExpiresAt: performance.now() + session.idleExpiresIn * 1000,
-  createdAt: session.createdAt,
-})
-
-const remaining = (deadlines: ReturnType<typeof deadlinesFrom>): SignedIn['session'] => ({
-  createdAt: deadlines.createdAt,
-  expiresIn: secondsUntil(deadlines.expiresAt),
-  idleExpiresIn: secondsUntil(deadlines.idleExpiresAt),
-})
-
-const secondsUntil = (instant: number): number =>
-  Math.max(0, Math.ceil((instant - performance.now()) / 1000))
+const secondsUntil = (instant = 0): number => Math.max(0, Math.ceil((instant - Date.now()) / 1000))
 
 const every = (ms: number, signal: AbortSignal, run: () => void): void => {
   const timer = setInterval(run, ms)
@@ -275,8 +246,10 @@ const repeat = async (
   }
 }
 
-// "Back" may bring a page from before a sign-in or a sign-out, frozen as it was: it begins anew.
-window.addEventListener('pageshow', ({ persisted }) => {
-  if (persisted) location.reload()
-})
+const start = async (): Promise<void> => {
+  const about = await call<{ readonly hasReplicas: boolean }>('GET', '/demo/about')
+  if (about.kind === 'answer' && about.body.hasReplicas) fleet = fleetPanel()
+  coatcheck.subscribe(show)
+}
+
 void start()

@@ -2,7 +2,8 @@
 
 import type { Call, Observed, Problem } from './api.ts'
 import { el } from './dom.ts'
-import type { SignedIn, User } from './session.ts'
+import type { User } from './session.ts'
+import { sourceOf } from './source.ts'
 
 export interface Panel<Value> {
   readonly root: HTMLElement
@@ -98,7 +99,13 @@ export interface Expiry {
   readonly expiresIn: number
 }
 
-export const sessionPanel = (user: User): Panel<SignedIn['session']> => {
+/** In seconds. */
+export interface TimeLeft {
+  readonly expiresIn: number
+  readonly idleExpiresIn: number
+}
+
+export const sessionPanel = (user: User): Panel<TimeLeft> => {
   const total = meter('Session ends in')
   const idle = meter('Without any API call, in')
   const facts = Object.entries(user).flatMap(([claim, value]) => [
@@ -111,6 +118,7 @@ export const sessionPanel = (user: User): Panel<SignedIn['session']> => {
       'What GET /bff/session says of you. Asking it never extends the session.',
       el('dl', { class: 'facts' }, ...facts),
       el('div', { class: 'meters' }, total.root, idle.root),
+      sourceOf('main.ts', 'session'),
     ),
     show: ({ expiresIn, idleExpiresIn }) => {
       total.show(expiresIn)
@@ -147,7 +155,7 @@ export const freshnessPanel = (
   pace: string,
 ): Panel<WhoAmI> => {
   const count = el('b', {}, '–')
-  const countLabel = el('span', {}, 'different access tokens, while this page did nothing for it')
+  const countLabel = el('span', {}, 'access tokens so far')
   const life = meter('The newest expires in')
   const chips = el('ul', {
     class: 'chips',
@@ -173,6 +181,7 @@ export const freshnessPanel = (
         `Keep asking GET /api/whoami, ${pace}. Switched off, nothing counts as activity and the idle time runs down.`,
       ),
       el('details', {}, el('summary', {}, 'What the API was sent'), headers),
+      sourceOf('main.ts', 'whoami'),
     ),
     show: (who) => {
       // The API counts for each user by themselves: with another one the count begins anew.
@@ -183,7 +192,10 @@ export const freshnessPanel = (
       }
       const seen = who.tokensSeen - seenBefore
       count.textContent = String(seen)
-      countLabel.textContent = `different access ${seen === 1 ? 'token' : 'tokens'}, while this page did nothing for it`
+      countLabel.textContent =
+        seen === 1
+          ? 'access token so far. Wait for the next: this page does nothing for it'
+          : 'different access tokens so far, and this page did nothing for it'
       life.show(Math.max(0, Math.round(who.token.expiresAt - Date.now() / 1000)))
       if (fingerprints[0] !== who.token.fingerprint) {
         fingerprints.unshift(who.token.fingerprint)
@@ -268,6 +280,8 @@ export const apiPanel = (actions: ApiActions): Panel<ApiNews> => {
       ),
       log,
       answer,
+      sourceOf('api.ts', 'call'),
+      sourceOf('api-actions.ts', 'stream'),
     ),
     show,
   }
@@ -333,7 +347,7 @@ export const proofPanel = (): Panel<Observed> => {
           countText(sessionStorage.length, 'entry', 'entries'),
         ),
         proof(
-          `${countText(observed.calls, 'answer', 'answers')}, headers and bodies`,
+          `${countText(observed.calls, 'answer', 'answers')} of the API, headers and bodies`,
           suspects.length === 0,
           suspects.length === 0 ? 'nothing that looks like a token' : suspects.join(', '),
         ),

@@ -3,6 +3,7 @@
 import type { Problem } from './api.ts'
 import { el } from './dom.ts'
 import type { User } from './session.ts'
+import { sourceOf } from './source.ts'
 
 export const signedOutView = (onSignIn: () => void): HTMLElement =>
   el(
@@ -32,6 +33,7 @@ export const signedOutView = (onSignIn: () => void): HTMLElement =>
         'One call ends the session here and at the provider, and revokes its tokens.',
       ),
     ),
+    el('div', { class: 'hero-source' }, sourceOf('session.ts', 'client', 'open')),
   )
 
 const step = (title: string, text: string): HTMLElement =>
@@ -53,6 +55,7 @@ const ticket = (): HTMLElement =>
 
 export const signedInView = (
   user: User,
+  across: HTMLElement[],
   wideColumn: HTMLElement[],
   narrowColumn: HTMLElement[],
 ): HTMLElement =>
@@ -60,14 +63,21 @@ export const signedInView = (
     'main',
     { class: 'panels' },
     el('h1', { tabindex: -1 }, `Good to see you, ${user.given_name ?? user.name ?? user.sub}`),
+    ...across,
     el('div', { class: 'column' }, ...wideColumn),
     el('div', { class: 'column' }, ...narrowColumn),
   )
 
-export const endedView = (problem: Problem, onSignIn: () => void): HTMLElement =>
+/** `witnesses` saw it end: what a button broke, what a WebSocket heard. */
+export const endedView = (
+  problem: Problem,
+  witnesses: HTMLElement[],
+  onSignIn: () => void,
+): HTMLElement =>
   noticeView({
     kicker: 'Your session is over',
     problem,
+    below: [...witnesses, sourceOf('main.ts', 'views')],
     actions: [
       el('button', { class: 'primary', type: 'button', onclick: onSignIn }, 'Sign in again'),
     ],
@@ -77,6 +87,7 @@ export const unavailableView = (problem: Problem, onRetry: () => void): HTMLElem
   noticeView({
     kicker: 'One moment',
     problem,
+    below: [],
     actions: [el('button', { class: 'primary', type: 'button', onclick: onRetry }, 'Try again')],
   })
 
@@ -84,6 +95,7 @@ const noticeView = (notice: {
   readonly kicker: string
   readonly problem: Problem
   readonly actions: HTMLElement[]
+  readonly below: HTMLElement[]
 }): HTMLElement =>
   el(
     'main',
@@ -93,4 +105,5 @@ const noticeView = (notice: {
     el('p', { class: 'lead' }, notice.problem.detail),
     el('div', { class: 'row' }, ...notice.actions),
     el('p', { class: 'hint' }, 'Code ', el('code', {}, notice.problem.code)),
+    ...notice.below,
   )

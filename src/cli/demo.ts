@@ -189,7 +189,14 @@ const run = async (
       refreshes: () => refreshes,
       breakage,
       rival,
-      experiments: experiments({ host: HOST, port: ports.gateway, publicUrl, rival, breakage }),
+      experiments: experiments({
+        host: HOST,
+        port: ports.gateway,
+        publicUrl,
+        rival,
+        breakage,
+        hasReplicas: startGateway !== startOne,
+      }),
     }
     const about = await startGateway(surroundings, io, running)
 

@@ -13,6 +13,8 @@ export interface Volley {
   readonly failed: number
   /** How many different access tokens the API was sent. */
   readonly tokens: number
+  /** Of this session so far, when the last of them was answered. */
+  readonly refreshes: number
 }
 
 const CALLS = 50
@@ -28,13 +30,19 @@ export const experiments = (options: {
   readonly publicUrl: string
   readonly rival: RivalSite
   readonly breakage: Breakage
+  readonly hasReplicas: boolean
 }): Experiments => {
   const app = new Hono()
   const { rival } = options
 
+  app.get(`${DEMO_PREFIX}about`, (c) => {
+    c.header('Cache-Control', 'no-store')
+    return c.json({ hasReplicas: options.hasReplicas })
+  })
+
   app.get(`${DEMO_PREFIX}rival`, (c) => {
     c.header('Cache-Control', 'no-store')
-    return c.json({ url: rival.url, attempts: rival.attempts() })
+    return c.json({ url: rival.url, ...rival.attempts() })
   })
 
   app.post(`${DEMO_PREFIX}mend`, (c) => {
@@ -53,7 +61,8 @@ export const experiments = (options: {
       calls: CALLS,
       ok: good.length,
       failed: CALLS - good.length,
-      tokens: new Set(good.map((answer) => answer.token)).size,
+      tokens: new Set(good.map((answer) => answer.body?.token)).size,
+      refreshes: Math.max(0, ...good.map((answer) => answer.body?.refreshes ?? 0)),
     } satisfies Volley)
   })
   return app
@@ -62,7 +71,7 @@ export const experiments = (options: {
 interface Probed {
   /** 0 where no answer came in time. */
   readonly status: number
-  readonly token: string | undefined
+  readonly body: { readonly token?: string; readonly refreshes?: number } | undefined
 }
 
 const probe = (from: {
@@ -84,10 +93,10 @@ const probe = (from: {
       },
       async (response) => {
         const body = await textOf(response)
-        resolve({ status: response.statusCode ?? 0, token: tokenIn(body) })
+        resolve({ status: response.statusCode ?? 0, body: jsonIn(body) })
       },
     )
-    request.on('error', () => resolve({ status: 0, token: undefined }))
+    request.on('error', () => resolve({ status: 0, body: undefined }))
     request.end()
   })
 
@@ -102,9 +111,9 @@ const textOf = async (response: IncomingMessage): Promise<string> => {
   return text
 }
 
-const tokenIn = (body: string): string | undefined => {
+const jsonIn = (body: string): Probed['body'] => {
   try {
-    return JSON.parse(body).token
+    return JSON.parse(body)
   } catch {
     // An answer that is not the API's.
     return undefined

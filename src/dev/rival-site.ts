@@ -28,8 +28,8 @@ export interface RivalSite {
   isFrom(origin: string | undefined): boolean
   /** To be told of every answer; those to other pages' requests are not kept. */
   note(answered: Answered): void
-  /** Latest last. */
-  attempts(): readonly Attempt[]
+  /** Latest last, and how many there have been. */
+  attempts(): { readonly attempts: readonly Attempt[]; readonly total: number }
   close(): Promise<void>
 }
 
@@ -47,6 +47,7 @@ export const startRivalSite = async (options: {
   // Another port of localhost: another origin, yet the same site, so that the cookie comes along.
   const sibling = `http://localhost:${port}`
   const attempts: Attempt[] = []
+  let total = 0
   const server = createServer((request, response) => {
     const isSibling = request.headers.host === new URL(sibling).host
     const page = isSibling
@@ -67,6 +68,7 @@ export const startRivalSite = async (options: {
     isFrom,
     note: ({ method, path, headers, status, body }) => {
       if (headers.origin === undefined || !isFrom(headers.origin)) return
+      total += 1
       attempts.push({
         from: headers.origin,
         request: `${method} ${path}`,
@@ -76,7 +78,7 @@ export const startRivalSite = async (options: {
       })
       attempts.splice(0, attempts.length - ATTEMPTS_MAX)
     },
-    attempts: () => attempts.slice(),
+    attempts: () => ({ attempts: attempts.slice(), total }),
     close: async () => {
       if (!server.listening) return
       const closed = once(server, 'close')
