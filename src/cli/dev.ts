@@ -8,6 +8,7 @@ import {
   CONFIG_OPTIONS,
   configFileOf,
   parseArguments,
+  shown,
   UsageError,
   type Values,
 } from './arguments.ts'
@@ -31,6 +32,12 @@ const OPTIONS = {
 
 export const dev: Command = async (argv, io) => {
   const { own, command } = split(argv)
+  const [forgotten = '-'] = own
+  if (!forgotten.startsWith('-'))
+    throw new UsageError(
+      `put -- before the command: coatcheck dev -- ${shown(own.join(' '))}`,
+      'dev',
+    )
   const values = parseArguments('dev', own, OPTIONS)
   if (values.has('help')) {
     io.out(DEV_HELP)

@@ -132,7 +132,7 @@ export const startDevelopment = async (
 }
 
 const developmentDefaults = (written: Reading): Environment => {
-  const { listen, dev, publicUrl } = written.settings
+  const { listen, dev, publicUrl, provider } = written.settings
   const isSet = (...paths: readonly string[]) => paths.some(written.isSet)
   const own = originOf({ host: 'localhost', port: listen?.port ?? 3000 })
   // Another public URL is the app's own server, which sends the gateway its share.
@@ -140,6 +140,10 @@ const developmentDefaults = (written: Reading): Environment => {
   return {
     COATCHECK_PUBLIC_URL: own,
     COATCHECK_LOGGING_LEVEL: 'error',
+    // For Safari, which keeps no Secure cookie of http://localhost.
+    ...(isPlainLoopback(publicUrl ?? own) && provider?.responseMode !== 'form_post'
+      ? { COATCHECK_PLAIN_COOKIES: 'true' }
+      : {}),
     // One port less that may be taken.
     ...(isSet('admin.token') ? {} : { COATCHECK_OPERATIONS_LISTEN: 'off' }),
     ...(isSet('routes') ? {} : { COATCHECK_UPSTREAM: API_DEFAULT }),
@@ -155,6 +159,11 @@ const developmentDefaults = (written: Reading): Environment => {
           COATCHECK_SCOPE: `openid profile email offline_access ${API_SCOPE}`,
         }),
   }
+}
+
+const isPlainLoopback = (url: string): boolean => {
+  const { protocol, hostname } = new URL(url)
+  return protocol === 'http:' && isLoopback(hostname)
 }
 
 const originOf = (address: HostPort): string => new URL(`http://${hostPortText(address)}`).origin

@@ -5,6 +5,7 @@ import { createRemoteJWKSet, jwtVerify } from 'jose'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { type Browser, createBrowser } from '../support/browser.ts'
 import type { Child } from '../support/child.ts'
+import { createCookieJar } from '../support/cookie-jar.ts'
 import { freePort } from '../support/free-port.ts'
 import { signIn } from '../support/sign-in.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
@@ -101,6 +102,12 @@ routes:
       authenticated: true,
       user: { sub: 'carol', name: 'Carol', roles: ['admin', 'staff'] },
     })
+  })
+
+  test('a browser that drops Secure cookies on http, as Safari does, signs in too', async () => {
+    const safari = createBrowser({ jar: createCookieJar(Date.now, 'drops-on-http') })
+    await signIn(safari, await started(child), { login: 'carol', password: 'secret words' })
+    expect((await safari.fetch('/bff/session')).json()).toMatchObject({ authenticated: true })
   })
 
   test('the API gets a token that is what was printed, with the claims of the file', async () => {

@@ -47,7 +47,7 @@ test.each([
     /--replicas takes a number from 1 to 4, not "0"\nTry: .* demo --help$/,
   ],
   [['dev', '--api'], /--api needs a value/],
-  [['dev', 'npm', 'run', 'dev'], /dev takes no argument "npm"/],
+  [['dev', 'npm', 'run', 'dev'], /put -- before the command: coatcheck dev -- npm run dev\n/],
   [['demo', '--replicas', '5'], /--replicas takes a number from 1 to 4, not "5"/],
   [['demo', '--replicas', 'two\u001b'], /--replicas takes a number from 1 to 4, not "two\?"/],
   [['demo', '--replicas'], /--replicas needs a value/],

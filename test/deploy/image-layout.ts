@@ -36,10 +36,15 @@ export const layImageOut = async (): Promise<ImageLayout> => {
 
 /** The TypeScript half of `npm run build`, into a directory of its own: parallel tests share the checkout. */
 const build = async (outDirectory: string): Promise<void> => {
+  await compile('tsconfig.build.json', outDirectory)
+  await compile('tsconfig.client.json', `${outDirectory}/client`)
+}
+
+const compile = async (project: string, outDirectory: string): Promise<void> => {
   const compiler = fileURLToPath(new URL('node_modules/typescript/bin/tsc', repositoryUrl))
   const child = await startChild(
     process.execPath,
-    [compiler, '-p', 'tsconfig.build.json', '--outDir', outDirectory],
+    [compiler, '-p', project, '--outDir', outDirectory],
     { cwd: fileURLToPath(repositoryUrl), env: { ...process.env } },
   )
   const { code } = await within(BUILD_TIMEOUT_MS, 'the build ends', child.exited)

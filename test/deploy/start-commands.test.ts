@@ -10,6 +10,7 @@ import { findExecutable } from '../support/executable.ts'
 import { freePort } from '../support/free-port.ts'
 import { waitFor, within } from '../support/wait.ts'
 import { healthCommandOf, readComposeFile, repositoryUrl } from './compose-file.ts'
+import { installFreshApp } from './fresh-app.ts'
 import { type ImageLayout, layImageOut } from './image-layout.ts'
 import { startImageProcess } from './image-process.ts'
 
@@ -156,3 +157,90 @@ it('Redis takes its command line and passes its health check', async () => {
     await server.kill()
   }
 })
+
+/** Every public name of every entry; `import 'coatcheck/client'` and so on. */
+const PUBLIC: Readonly<Record<string, readonly string[]>> = {
+  coatcheck: ['ConfigError', 'ListenError', 'createGateway', 'loadConfig', 'startListener'],
+  'coatcheck/client': ['CoatcheckError', 'createClient'],
+  'coatcheck/react': ['SessionProvider', 'SignedIn', 'SignedOut', 'useSession'],
+  'coatcheck/vite': ['coatcheck'],
+}
+
+const APP = `
+import { ConfigError, createGateway, loadConfig } from 'coatcheck'
+import { type Client, CoatcheckError, createClient, type SessionState } from 'coatcheck/client'
+import { SessionProvider, SignedIn, SignedOut, useSession } from 'coatcheck/react'
+import { coatcheck } from 'coatcheck/vite'
+import { defineConfig } from 'vite'
+
+export const config = defineConfig({ plugins: [coatcheck({ api: 'http://localhost:4000' })] })
+export const gateway = () => createGateway(loadConfig({ env: {}, cwd: '/' }).config, {})
+export const isConfigError = (thrown: unknown) => thrown instanceof ConfigError
+
+export const client: Client = createClient({ prefix: '/auth', onSignedOut: 'throw' })
+export const name = (state: SessionState) => state.user?.name
+client.login({ returnTo: '/orders?page=2' })
+// @ts-expect-error: another origin
+client.login({ returnTo: 'https://evil.example' })
+client.fetch('/api').catch((thrown) => thrown instanceof CoatcheckError && thrown.code)
+
+const Status = () => {
+  const session = useSession()
+  // @ts-expect-error: signed out, there is no user
+  session.user.sub
+  return <button onClick={() => session.logout()}>{session.status}</button>
+}
+export const app = (
+  <SessionProvider client={client}>
+    <SignedIn>{(user) => user.sub}</SignedIn>
+    <SignedOut>nobody</SignedOut>
+    <Status />
+  </SessionProvider>
+)
+`
+
+const RUN = `
+import { createElement } from 'react'
+import { renderToString } from 'react-dom/server'
+import { createClient } from 'coatcheck/client'
+import { SessionProvider, SignedOut, useSession } from 'coatcheck/react'
+import { coatcheck } from 'coatcheck/vite'
+const Status = () => useSession().status
+const names = {}
+for (const entry of process.argv.slice(2)) names[entry] = Object.keys(await import(entry))
+let misuse
+try { createClient() } catch (thrown) { misuse = thrown.code }
+const html = renderToString(
+  createElement(SessionProvider, null, createElement(SignedOut, null, 'out'), createElement(Status)))
+console.log(JSON.stringify({ names, misuse, html, plugin: coatcheck().name }))
+`
+
+it('a fresh app installs the package and uses all of it by its public names', async () => {
+  const { exports } = JSON.parse(readFileSync(new URL('package.json', repositoryUrl), 'utf8'))
+  const entries = Object.keys(exports).filter((entry) => entry !== './package.json')
+  expect(entries.map((entry) => join('coatcheck', entry)).toSorted()).toEqual(
+    Object.keys(PUBLIC).toSorted(),
+  )
+  const types = ['@types/node', '@types/react', '@types/react-dom']
+  const app = await installFreshApp(layout.directory, ['react-dom', 'typescript', ...types])
+  try {
+    await app.write('run.js', RUN)
+    expect(JSON.parse(await app.run('run.js', ...Object.keys(PUBLIC)))).toEqual({
+      names: Object.fromEntries(
+        Object.entries(PUBLIC).map(([entry, names]) => [entry, [...names].toSorted()]),
+      ),
+      misuse: 'misuse',
+      html: 'loading',
+      plugin: 'coatcheck',
+    })
+    expect(await app.run('node_modules/coatcheck/dist/main.js', '--help')).toContain('coatcheck')
+
+    await app.write('app.tsx', APP)
+    const resolution = ['--module', 'esnext', '--moduleResolution', 'bundler', '--jsx', 'react-jsx']
+    const checks = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck']
+    const around = ['--target', 'es2024', '--lib', 'es2024,dom', '--types', 'node']
+    await app.run('node_modules/typescript/bin/tsc', ...checks, ...resolution, ...around, 'app.tsx')
+  } finally {
+    await app.remove()
+  }
+}, 120_000)
