@@ -236,10 +236,26 @@ it('a fresh app installs the package and uses all of it by its public names', as
     expect(await app.run('node_modules/coatcheck/dist/main.js', '--help')).toContain('coatcheck')
 
     await app.write('app.tsx', APP)
+    const page = readFileSync(new URL('docs/client.md', repositoryUrl), 'utf8')
+    const shown = [...page.matchAll(/^```(tsx?)\n(?:\/\/ (\S+)\n)?(.*?)^```$/gms)].map(
+      ([, extension, name, text = ''], index) => ({
+        name: name ?? `shown-${index}.${extension}`,
+        text,
+      }),
+    )
+    expect(shown.length).toBeGreaterThan(3)
+    for (const { name, text } of shown) await app.write(name, text)
     const resolution = ['--module', 'esnext', '--moduleResolution', 'bundler', '--jsx', 'react-jsx']
     const checks = ['--noEmit', '--strict', '--exactOptionalPropertyTypes', '--skipLibCheck']
     const around = ['--target', 'es2024', '--lib', 'es2024,dom', '--types', 'node']
-    await app.run('node_modules/typescript/bin/tsc', ...checks, ...resolution, ...around, 'app.tsx')
+    await app.run(
+      'node_modules/typescript/bin/tsc',
+      ...checks,
+      ...resolution,
+      ...around,
+      'app.tsx',
+      ...shown.map(({ name }) => name),
+    )
   } finally {
     await app.remove()
   }
