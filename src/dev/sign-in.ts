@@ -18,6 +18,9 @@ export const ONE_TIME_CODE = '123456'
 type Middleware = Parameters<Provider['use']>[0]
 type Context = Parameters<Middleware>[0]
 
+/** A page of another origin cannot send it: the provider grants no preflight. */
+const TEST_USER_HEADER = 'coatcheck-test-user'
+
 const FORM_BYTES_MAX = 8 * 1024
 
 /** oidc-provider's own policy, and a sign-in anew when `acr_values` wants more than the session has. */
@@ -58,6 +61,15 @@ export const signInRoutes =
     // `prompt=consent`: the clients are first-party, so that there is nothing to ask.
     if (interaction.prompt.name === 'consent') return finish({ consent: {} })
 
+    const testUser = ctx.get(TEST_USER_HEADER)
+    if (testUser !== '' && isFromThisMachine(ctx.req.socket.remoteAddress)) {
+      const user = users.find((one) => one.login === testUser)
+      if (user !== undefined) return finish({ login: loginOf(user, interaction.params.acr_values) })
+      const known = users.map((one) => one.login).join(', ')
+      const message = `There is no user "${testUser}" here. There are: ${known}.`
+      return sendPage(ctx, 404, messagePage('Sign in', message))
+    }
+
     const askForOneTimeCode = wantsOneTimeCode(interaction.params.acr_values)
     const show = (status: number, login: string | undefined, problem?: string) =>
       sendPage(
@@ -89,14 +101,17 @@ export const signInRoutes =
     if (askForOneTimeCode && form.get('one_time_code') !== ONE_TIME_CODE) {
       return show(422, login, 'The one-time code is not right.')
     }
-    return finish({
-      login: {
-        accountId: user.claims.sub,
-        acr: askForOneTimeCode ? ONE_TIME_CODE_ACR : PASSWORD_ACR,
-        amr: askForOneTimeCode ? ['pwd', 'otp'] : ['pwd'],
-      },
-    })
+    return finish({ login: loginOf(user, interaction.params.acr_values) })
   }
+
+const loginOf = (user: DevelopmentUser, acrValues: unknown) =>
+  wantsOneTimeCode(acrValues)
+    ? { accountId: user.claims.sub, acr: ONE_TIME_CODE_ACR, amr: ['pwd', 'otp'] }
+    : { accountId: user.claims.sub, acr: PASSWORD_ACR, amr: ['pwd'] }
+
+/** A test user needs no password (src/testing); the passwords here are on the page, so this opens nothing to anybody. */
+export const isFromThisMachine = (address: string | undefined): boolean =>
+  address !== undefined && (address === '::1' || /^(?:::ffff:)?127(?:\.\d{1,3}){3}$/.test(address))
 
 export const sendPage = (ctx: Context | KoaContextWithOIDC, status: number, page: Page): void => {
   ctx.status = status

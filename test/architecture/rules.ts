@@ -46,6 +46,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'vite-plugin': ['config', 'cli'],
   dev: BASE,
   client: [],
+  testing: [],
 }
 
 function edge(name: string): string {
@@ -68,6 +69,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   'ipaddr.js': ['routing', 'config'],
   vite: ['vite-plugin'],
   react: ['client/react.ts'],
+  '@playwright/test': ['testing'],
   'lru-cache': ['session', 'credential', 'guard'],
 }
 
@@ -144,7 +146,7 @@ export const noCycles: Rule = (tree) => {
 
 export const noDeadFiles: Rule = (tree) => {
   const roots = [...tree.keys()].filter((file) =>
-    ['main', 'embedding', 'vite-plugin', 'cli', 'dev', 'client'].includes(roomOf(file)),
+    ['main', 'embedding', 'vite-plugin', 'cli', 'dev', 'client', 'testing'].includes(roomOf(file)),
   )
   const alive = reachedFrom(tree, roots, (file) => importedFiles(tree, file))
   return [...tree.keys()]
