@@ -122,6 +122,27 @@ describe('exchanges', () => {
   })
 })
 
+it('the durations of exchanges fill every bucket from the first whose bound they keep', async () => {
+  const metrics = createMetrics()
+  for (const durationSeconds of [0.001, 0.005, 0.006, 30, 31, 500])
+    metrics.observeExchange({ route: '/api', status: 200, durationSeconds })
+  metrics.observeExchange({ route: '/other', status: 200, durationSeconds: 0.3 })
+  const text = await metrics.text()
+  const buckets = (route: string) =>
+    [
+      ...text.matchAll(
+        /^coatcheck_exchange_duration_seconds_bucket\{le="(.*)",route="(.*)"\} (\d+)$/gm,
+      ),
+    ]
+      .filter((found) => found[2] === route)
+      .map(([, bound, , count]) => `${bound}: ${count}`)
+  const low = ['0.01', '0.025', '0.05', '0.1', '0.25', '0.5', '1', '2.5', '5', '10']
+  expect(buckets('/api')).toEqual(['0.005: 2', ...low.map((le) => `${le}: 3`), '30: 4', '+Inf: 6'])
+  expect(buckets('/other').slice(4, 7)).toEqual(['0.1: 0', '0.25: 0', '0.5: 1'])
+  expect(text).toContain('coatcheck_exchange_duration_seconds_sum{route="/api"} 561.012\n')
+  expect(text).toContain('coatcheck_exchange_duration_seconds_count{route="/api"} 6\n')
+})
+
 it('lookups of sessions are asked for whenever the metrics are', async () => {
   const metrics = createMetrics()
   const lookups = { fromMemory: 5, fromStore: 2, changesAreTold: true }
