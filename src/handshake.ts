@@ -89,7 +89,8 @@ export const createHandshake = (dependencies: HandshakeDependencies): RouteHands
     live: LiveReading | undefined,
     place: SocketPlace,
   ): Promise<number> {
-    const ownCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
+    const ownCookies =
+      (live === undefined ? undefined : await renewal.renewed(live.open, live.ringId)) ?? []
     const answer = await answerOf(request, route, live)
     if (answer.kind === 'client_left') {
       place.leave()
@@ -122,9 +123,9 @@ export const createHandshake = (dependencies: HandshakeDependencies): RouteHands
       return shakenWith(request, route, live?.open)
     return sendWithToken<HandshakeAnswer>(route, live.open, async (session, isUnwanted) => {
       const answer = await shakenWith(request, route, session)
-      if (answer.kind !== 'refused' || !isUnwanted(answer.status, answer.rawHeaders)) return answer
-      answer.abandon()
-      return 'unwanted'
+      if (answer.kind === 'refused' && isUnwanted(answer.status, answer.rawHeaders))
+        answer.abandon()
+      return answer
     })
   }
 

@@ -14,8 +14,8 @@ import {
 import type { RequestKind, SameOriginGuard } from './guard/same-origin.ts'
 import {
   createRouteSession,
+  type IsUnwanted,
   type RouteSessionDependencies,
-  type SendWith,
 } from './route-session.ts'
 import type { Target } from './routing/path.ts'
 import { type Route, upstreamPath } from './routing/route-table.ts'
@@ -98,15 +98,13 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
       bytesMax: route.bodyBytesMax,
       replayBytesMax: REPLAY_BYTES_MAX,
     })
-    const ownCookies = live === undefined ? [] : await renewal.renewed(live.open, live.ringId)
+    const renewing = live === undefined ? undefined : renewal.renewed(live.open, live.ringId)
+    const ownCookies = renewing === undefined ? [] : await renewing
     const path = upstreamPath(route, target)
     const policy = dependencies.requestPolicy(route)
     const ofAnswers = { policy: dependencies.responsePolicy(route), requestId, ownCookies }
 
-    const attempt = (
-      session: OpenSession | undefined,
-      judge?: (status: number, rawHeaders: readonly string[]) => 'pass' | 'discard',
-    ) =>
+    const attempt = (session: OpenSession | undefined, isUnwanted?: IsUnwanted) =>
       forward(
         {
           origin: route.upstreamOrigin,
@@ -124,7 +122,7 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
           endsAtMs,
           responseHeaders: (status, rawHeaders) =>
             downstreamResponseHeaders(rawHeaders, { ...ofAnswers, status }),
-          ...(judge === undefined ? {} : { judge }),
+          ...(isUnwanted === undefined ? {} : { isUnwanted }),
           hold: (rawHeaders, cut) => streams.hold(rawHeaders, session, cut),
         },
         res,
@@ -132,16 +130,10 @@ export const createProxy = (dependencies: ProxyDependencies): RouteProxy => {
       )
 
     if (live === undefined || route.credential === 'none') return attempt(live?.open)
-    const send: SendWith<ForwardResult> = async (session, isUnwanted) => {
-      const result = await attempt(session, (status, rawHeaders) =>
-        isUnwanted(status, rawHeaders) ? 'discard' : 'pass',
-      )
-      return result.kind === 'discarded' ? 'unwanted' : result
-    }
     // RFC 9110 §9.2.2: what is not idempotent is never sent twice, whether it has a body or not.
     const mayRepeat = () => isIdempotent(method) && body.replayable()
     try {
-      return await sendWithToken(route, live.open, send, mayRepeat)
+      return await sendWithToken(route, live.open, attempt, mayRepeat)
     } catch (thrown) {
       body.discard()
       throw thrown

@@ -20,11 +20,8 @@ export interface RouteSessionDependencies {
 /** Asked about the upstream's answer before anything of it is passed on. */
 export type IsUnwanted = (status: number, rawHeaders: readonly string[]) => boolean
 
-/** Sends with this session's token; `unwanted` where the answer was, and nothing of it was passed on. */
-export type SendWith<Answer> = (
-  session: OpenSession,
-  isUnwanted: IsUnwanted,
-) => Promise<Answer | 'unwanted'>
+/** Sends with this session's token, and asks once about the answer: nothing of an unwanted one is passed on. */
+export type SendWith<Answer> = (session: OpenSession, isUnwanted: IsUnwanted) => Promise<Answer>
 
 type FromClient = RequestFacts & { readonly client: ClientAddress }
 
@@ -82,24 +79,25 @@ export const createRouteSession = ({
       send: SendWith<Answer>,
       mayRepeat: () => boolean = () => true,
     ): Promise<Answer> => {
-      const first = await send(
-        open,
-        (status, rawHeaders) =>
+      let wasUnwanted = false
+      const first = await send(open, (status, rawHeaders) => {
+        wasUnwanted =
           isInvalidToken(status, rawHeaders) &&
           mayRepeat() &&
           (machine.hasRunOut(open) || rejections.mayReplay(route.id)) &&
-          machine.mayForce(open),
-      )
-      if (first !== 'unwanted') return first
+          machine.mayForce(open)
+        return wasUnwanted
+      })
+      if (!wasUnwanted) return first
       // Where nothing newer can be had the upstream is asked again, and its 401 passed on.
       const newer = await machine.force(open)
-      const second = await send(
-        newer ?? open,
-        (status, rawHeaders) =>
-          newer !== undefined && isInvalidToken(status, rawHeaders) && machine.hasRunOut(newer),
-      )
-      if (second === 'unwanted')
-        throw new GatewayError('provider_unavailable', { reason: 'token_ran_out' })
+      let hasRunOut = false
+      const second = await send(newer ?? open, (status, rawHeaders) => {
+        hasRunOut =
+          newer !== undefined && isInvalidToken(status, rawHeaders) && machine.hasRunOut(newer)
+        return hasRunOut
+      })
+      if (hasRunOut) throw new GatewayError('provider_unavailable', { reason: 'token_ran_out' })
       // A client that left before the answer says nothing about the route.
       if (newer !== undefined && second.status !== undefined)
         rejections.replayed(route.id, second.status === 401)

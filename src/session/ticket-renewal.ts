@@ -9,14 +9,11 @@ import type { OpenSession, Vault } from './vault.ts'
 
 export interface TicketRenewal {
   /**
-   * `Set-Cookie` lines for the answer: none, unless the cookie was sealed under an outdated secret, or is a plain one,
-   * whose browser is asked each time whether it keeps prefixed ones after all.
+   * `Set-Cookie` lines for the answer; undefined unless the cookie was sealed under an outdated secret, or is a plain
+   * one, whose browser is asked each time whether it keeps prefixed ones after all.
    */
-  renewed(open: OpenSession, ringId: number): Promise<readonly string[]>
+  renewed(open: OpenSession, ringId: number): Promise<readonly string[]> | undefined
 }
-
-/** What nearly every request gets. */
-const NOTHING: Promise<readonly string[]> = Promise.resolve([])
 
 export const createTicketRenewal = (
   ring: CurrentKeyRing,
@@ -31,14 +28,14 @@ export const createTicketRenewal = (
 ): TicketRenewal => {
   const renewTicket = async ({ ticket }: OpenSession): Promise<readonly string[]> => {
     const names = cookie.forms.all.find(({ form }) => form === ticket.form)
-    if (names === undefined) return NOTHING
+    if (names === undefined) return []
     const seal = await tickets.seal(ticket)
     emit({ type: 'seal_renewed', session: sessionLabel(ticket.digest), of: 'ticket' })
     return [setCookie(names.session, seal, cookie.sameSite, cookie.maxAge)]
   }
-  const withProbe = async (renewing: Promise<readonly string[]>) => [
+  const withProbe = async (renewing: Promise<readonly string[]> | undefined) => [
     cookie.forms.probe,
-    ...(await renewing),
+    ...((await renewing) ?? []),
   ]
   return {
     renewed: (open, ringId) => {
@@ -46,7 +43,7 @@ export const createTicketRenewal = (
         vault.reseal(open).catch(() => {
           // Not retried: the next request under the outdated secret tries again, and nothing waits for it.
         })
-      const renewing = ring.current.isOutdated(ringId) ? renewTicket(open) : NOTHING
+      const renewing = ring.current.isOutdated(ringId) ? renewTicket(open) : undefined
       return open.ticket.form === 'plain' ? withProbe(renewing) : renewing
     },
   }

@@ -85,6 +85,8 @@ export const createTicketSealer = (
     maxSize: REMEMBERED_BYTES_MAX,
     sizeCalculation: (_, identity) => identity.length + ENTRY_OVERHEAD_BYTES,
     perf: { now: () => clock.monotonicMs() },
+    // Otherwise a timer of 1 ms is set for the first look of each millisecond.
+    ttlResolution: 0,
   })
   const recall = (identity: string): Opened<Ticket> | undefined => {
     const known = remembered.get(identity)

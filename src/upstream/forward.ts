@@ -72,10 +72,10 @@ export interface ForwardRequest extends Omit<UpstreamRequest, 'body' | 'connecti
   /** The head to send to the client. */
   readonly responseHeaders: (status: number, rawHeaders: readonly string[]) => string[]
   /**
-   * Asked once per answer, before anything of it was sent. `discard` drops the answer unread, so that the
-   * caller can forward again; one that does not must call `body.discard()`.
+   * Asked once per answer, before anything of it was sent. An unwanted one is dropped unread (`discarded`), so that
+   * the caller can forward again; one that does not must call `body.discard()`.
    */
-  readonly judge?: (status: number, rawHeaders: readonly string[]) => 'pass' | 'discard'
+  readonly isUnwanted?: (status: number, rawHeaders: readonly string[]) => boolean
   /**
    * Asked once about an answer that is passed on: for one that something may end before its own end, what to call when
    * it is over. `cut` ends it, visibly, and before that says the line where one can stand.
@@ -162,7 +162,7 @@ class Exchange implements UpstreamObserver {
 
   onHead(status: number, rawHeaders: readonly string[]): void {
     if (this.#state !== 'waiting') return
-    const { judge, responseHeaders } = this.#request
+    const { isUnwanted, responseHeaders } = this.#request
     this.#status = status
     const fault = answerFault(rawHeaders)
     if (fault !== undefined) {
@@ -171,7 +171,7 @@ class Exchange implements UpstreamObserver {
       return
     }
     try {
-      if (judge?.(status, rawHeaders) === 'discard') {
+      if (isUnwanted?.(status, rawHeaders) === true) {
         this.#call?.abort()
         this.#leave()
         this.#settle.resolve({ kind: 'discarded', status })

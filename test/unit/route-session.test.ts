@@ -34,7 +34,8 @@ const rig = () => {
       async (open, isUnwanted) => {
         sessions.push(open)
         const own = open === sent ? { kind: 'sent', status: 401 } : second
-        return isUnwanted(own.status ?? 0, INVALID) ? 'unwanted' : own
+        isUnwanted(own.status ?? 0, INVALID)
+        return own
       },
       mayRepeat,
     )

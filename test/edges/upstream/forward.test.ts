@@ -735,7 +735,7 @@ describe('an answer that the caller discards', () => {
         response.end(await request.wholeBody)
       },
       {},
-      { judge: (status) => (status === 401 ? 'discard' : 'pass') },
+      { isUnwanted: (status) => status === 401 },
     )
     const request = send(`${gateway.url}/api`, { method: 'PUT' })
     request.end('the body')
@@ -754,7 +754,7 @@ describe('an answer that the caller discards', () => {
         else response.end(await request.wholeBody)
       },
       {},
-      { judge: (status) => (status === 401 ? 'discard' : 'pass') },
+      { isUnwanted: (status) => status === 401 },
     )
     const request = send(`${gateway.url}/api`, { method: 'PUT' })
     request.write('first ')
@@ -767,7 +767,7 @@ describe('an answer that the caller discards', () => {
     const { upstream, gateway } = await gatewayBefore(
       unauthorized,
       {},
-      { judge: (status) => (status === 401 ? 'discard' : 'pass') },
+      { isUnwanted: (status) => status === 401 },
     )
     const request = send(`${gateway.url}/api`)
     request.end()

@@ -71,7 +71,7 @@ export interface SmallGateway {
 }
 
 export interface SmallGatewayOptions {
-  readonly judge?: ForwardRequest['judge']
+  readonly isUnwanted?: ForwardRequest['isUnwanted']
   readonly publicUrl?: string
   readonly dispatch?: UpstreamDispatch
 }
@@ -107,7 +107,7 @@ export const startSmallGateway = async (
       bytesMax: route.bodyBytesMax,
       replayBytesMax: 64 * 1024,
     })
-    const attempt = (judge: ForwardRequest['judge']) =>
+    const attempt = (isUnwanted: ForwardRequest['isUnwanted']) =>
       forward(
         {
           origin: route.upstreamOrigin,
@@ -127,12 +127,12 @@ export const startSmallGateway = async (
               : milliseconds(systemClock.monotonicMs() + route.totalMs),
           responseHeaders: (status, rawHeaders) =>
             downstreamResponseHeaders(rawHeaders, { policy: responsePolicy, status, requestId }),
-          ...(judge === undefined ? {} : { judge }),
+          ...(isUnwanted === undefined ? {} : { isUnwanted }),
         },
         res,
         dispatch,
       )
-    const first = await attempt(options.judge)
+    const first = await attempt(options.isUnwanted)
     return first.kind === 'discarded' ? attempt(undefined) : first
   }
 
