@@ -163,6 +163,7 @@ const PUBLIC: Readonly<Record<string, readonly string[]>> = {
   coatcheck: ['ConfigError', 'ListenError', 'createGateway', 'loadConfig', 'startListener'],
   'coatcheck/client': ['CoatcheckError', 'createClient'],
   'coatcheck/react': ['SessionProvider', 'SignedIn', 'SignedOut', 'useSession'],
+  'coatcheck/testing': ['expect', 'signInAs', 'test'],
   'coatcheck/vite': ['coatcheck'],
 }
 
@@ -170,6 +171,7 @@ const APP = `
 import { ConfigError, createGateway, loadConfig } from 'coatcheck'
 import { type Client, CoatcheckError, createClient, type SessionState } from 'coatcheck/client'
 import { SessionProvider, SignedIn, SignedOut, useSession } from 'coatcheck/react'
+import { expect, test } from 'coatcheck/testing'
 import { coatcheck } from 'coatcheck/vite'
 import { defineConfig } from 'vite'
 
@@ -183,6 +185,13 @@ client.login({ returnTo: '/orders?page=2' })
 // @ts-expect-error: another origin
 client.login({ returnTo: 'https://evil.example' })
 client.fetch('/api').catch((thrown) => thrown instanceof CoatcheckError && thrown.code)
+
+test('alice sees her orders', async ({ page, signInAs }) => {
+  await signInAs('alice')
+  // @ts-expect-error: a login is a text
+  await signInAs(1)
+  await expect(page).toHaveURL('/orders')
+})
 
 const Status = () => {
   const session = useSession()
