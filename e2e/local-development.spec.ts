@@ -8,6 +8,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -166,12 +167,15 @@ test('coatcheck/vite: one line of vite.config', async ({ page, app }) => {
   await saysIn(vite, 'audience +urn:coatcheck:dev'.replace(' +', '          '))
   await signInCallAndEdit(page, app, url)
 
-  // An edit of vite.config starts Vite's server anew, and signs nobody out.
+  // An edit of vite.config starts Vite's server anew, which loads the page anew, and signs nobody out.
   const config = join(app.directory, 'vite.config.js')
-  writeFileSync(config, `${readFileSync(config, 'utf8')}\n`)
+  // In one step: Vite reads it the moment it changes.
+  writeFileSync(`${config}.new`, `${readFileSync(config, 'utf8')}\n`)
+  renameSync(`${config}.new`, config)
   await saysIn(vite, 'server restarted')
-  await page.goto(url)
+  await expect(page.getByRole('button', { name: '0 clicks' })).toBeVisible()
   await expect(page.getByRole('heading')).toHaveText('Good morning Alice Archer')
+  expect([...vite.stdout, ...vite.stderr].join('\n')).not.toContain('coatcheck: ')
 })
 
 test('coatcheck/vite without a gateway says why, and calls nobody else', async ({ page, app }) => {

@@ -261,7 +261,7 @@ const startGateway = async (
     jwksUri: provider?.jwksUri,
     say,
   })
-  const logger = tellingNotices(createLogger({ level: config.logging.level }), say)
+  const logger = tellingNotices(createLogger({ level: config.logging.level }), say, provider)
   const gateway = createGateway(config, { logger, watchUpstream: explainer.watch })
   let servers: Servers | undefined
   const close = async () => {
@@ -283,24 +283,34 @@ const startGateway = async (
 
 const SAID_MAX = 100
 
-/** What an operator should change, a developer should know: in words, whatever the log's level is. */
-const tellingNotices = (logger: Logger, say: DevelopmentOptions['say']): Logger => {
+/** The development provider's tokens are for the API, and open no UserInfo: their ID tokens have all the claims. */
+const EXPECTED_OF_OWN_PROVIDER = 'userinfo_unusable'
+
+/** What an operator should change, a developer should know: told once, by its name in docs/events.md, whatever the log's level. */
+const tellingNotices = (
+  logger: Logger,
+  say: DevelopmentOptions['say'],
+  provider: DevelopmentProvider | undefined,
+): Logger => {
   const said = new Set<string>()
-  const tell = (detail: string) => {
-    if (said.has(detail) || said.size >= SAID_MAX) return
-    said.add(detail)
-    say([detail])
+  const tell = (line: string) => {
+    if (said.has(line) || said.size >= SAID_MAX) return
+    said.add(line)
+    say([line])
+  }
+  const tellNotice = (name: string, detail: string) => {
+    if (provider === undefined || name !== EXPECTED_OF_OWN_PROVIDER) tell(`${name}: ${detail}`)
   }
   return {
     emit: (event) => {
       logger.emit(event)
-      if (event.type === 'operator_notice') tell(event.detail)
+      if (event.type === 'operator_notice') tellNotice(event.notice, event.detail)
       if (event.type === 'login_failed')
         tell(`A sign-in failed: ${event.reason}. COATCHECK_LOGGING_LEVEL=info says more.`)
     },
     notice: (name, detail) => {
       logger.notice(name, detail)
-      tell(detail)
+      tellNotice(name, detail)
     },
     flush: logger.flush,
   }

@@ -97,6 +97,8 @@ routes:
   const timesTold = (words: string) => child.stderr.join('\n').split(words).length - 1
 
   test('the app is behind it, and the user of the file is signed in', async () => {
+    // First of all tests: nothing has gone wrong yet.
+    expect(child.stderr).toEqual([])
     expect(browser.page.text).toBe(PAGE)
     expect((await browser.fetch('/bff/session')).json()).toMatchObject({
       authenticated: true,
@@ -174,7 +176,7 @@ routes:
       headers: { 'sec-fetch-site': 'same-site', origin: 'http://localhost:5173' },
     })
     expect(answer.status).toBe(403)
-    await told('origin http://localhost:5173; expected http://localhost:')
+    await told('origin_mismatch: origin http://localhost:5173; expected http://localhost:')
   })
 })
 
