@@ -54,6 +54,15 @@ const FIXED: Readonly<Record<string, number>> = {
   'reason of an ended session': store.TOMBSTONE_LIFE_MS,
   'lifetime where the provider says none':
     1_000 * constant('edges/openid-client/token-answer.ts', 'ASSUMED_LIFETIME_SECONDS'),
+  'lifetime in `coatcheck dev`': 1_000 * constant('cli/development.ts', 'ACCESS_TOKEN_SECONDS'),
+  'answer of the session endpoint': constant('client/shared-session.ts', 'ANSWER_MS'),
+  'next try where the session is unavailable':
+    1_000 * constant('client/shared-session.ts', 'RETRY_SECONDS'),
+  'session is asked for where no stream tells':
+    1_000 * constant('client/shared-session.ts', 'POLL_SECONDS'),
+  'longest `Retry-After` that a call waits for':
+    1_000 * constant('client/calls.ts', 'WAIT_SECONDS_MAX'),
+  'next sign-in that begins by itself': constant('client/client.ts', 'SIGN_IN_AGAIN_MS'),
   'refresh margin': DUE_BEFORE_MAX_MS,
   'no longer sent': Number(
     /Math\.min\((5_000), lifeMs/.exec(text('src/credential/freshness.ts'))?.[1]?.replace('_', ''),
