@@ -6,6 +6,7 @@ import {
   type Bench,
   EXPERIMENTS,
   type Experiment,
+  type Pressed,
   type Row,
   rowOf,
   type Verdict,
@@ -60,11 +61,9 @@ export const lab = (hasReplicas: boolean): Lab => {
       add(row)
     },
     press: async (button) => {
-      const outcome = await call<{ readonly waitMs?: number; readonly lastsMs?: number }>(
-        'POST',
-        `/api/demo/${button}`,
-        { onCall: (made) => add(rowOf(made)) },
-      )
+      const outcome = await call<Pressed>('POST', `/api/demo/${button}`, {
+        onCall: (made) => add(rowOf(made)),
+      })
       if (outcome.kind !== 'answer') throw new Error(outcome.problem.detail)
       await new Promise((resolve) => setTimeout(resolve, outcome.body.waitMs ?? 0))
       return outcome.body

@@ -41,9 +41,22 @@ export const topBar = (user: User, onSignOut: () => void): HTMLElement =>
       { class: 'bar-inner' },
       el('span', { class: 'brand' }, el('img', { src: '/favicon.svg', alt: '' }), 'Cloakroom'),
       el('span', { class: 'who' }, user.name ?? user.sub),
+      codeButton(),
       el('button', { type: 'button', onclick: onSignOut }, 'Sign out'),
     ),
   )
+
+/** Unfolds what stands behind every panel. */
+const codeButton = (): HTMLElement => {
+  const button = el('button', { type: 'button', 'aria-pressed': 'false' }, 'Code')
+  button.addEventListener('click', () => {
+    const isShown = button.getAttribute('aria-pressed') !== 'true'
+    button.setAttribute('aria-pressed', String(isShown))
+    for (const source of document.querySelectorAll<HTMLDetailsElement>('.source'))
+      source.open = isShown
+  })
+  return button
+}
 
 /** For what is down only for the moment; the page below it stays as it is. */
 export const banner = (onRetry: () => void): Panel<Problem | undefined> => {

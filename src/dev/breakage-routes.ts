@@ -4,6 +4,7 @@
  */
 
 import { Hono } from 'hono'
+import type { VerifiedAccessToken } from './access-token.ts'
 import type { Breakage } from './breakage.ts'
 import type { DemoApiEnv } from './demo-api.ts'
 
@@ -24,14 +25,19 @@ export const breakageRoutes = (breakage: Breakage): Hono<DemoApiEnv> => {
     return c.json({ token: token.fingerprint, refreshes: breakage.refreshesOf(token) })
   })
 
-  app.post('/expire', (c) => c.json({ waitMs: breakage.expire(c.var.accessToken) }))
+  /** `waitMs`: when to call next; `refreshes`: of this session until now. */
+  const expired = (token: VerifiedAccessToken) => ({
+    waitMs: breakage.expire(token),
+    refreshes: breakage.refreshesOf(token),
+  })
+  app.post('/expire', (c) => c.json(expired(c.var.accessToken)))
   app.post('/refuse-once', (c) => {
     breakage.refuseOnce(c.var.accessToken)
     return c.json({})
   })
   app.post('/slow-refresh', (c) => {
     breakage.slowRefresh()
-    return c.json({ waitMs: breakage.expire(c.var.accessToken) })
+    return c.json(expired(c.var.accessToken))
   })
   app.post('/provider-down', (c) => {
     const lastsMs = breakage.breakProvider()
