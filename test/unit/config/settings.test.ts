@@ -456,6 +456,13 @@ const ROWS: readonly Row[] = [
     refused: ['0', '-1', '1k'],
   },
   {
+    // On loopback it may be true: rules.test.ts.
+    setting: 'plainCookies',
+    read: ({ plainCookies }) => plainCookies,
+    accepted: [['false', false]],
+    refused: ['true', 'yes', '1', 'off'],
+  },
+  {
     setting: 'csrf',
     read: ({ csrf }) => csrf,
     accepted: [['header', 'header']],
