@@ -1,7 +1,7 @@
 /** `coatcheck/client`: the session, the way in and out, and calls to the API, for the pages of an application. */
 
 import { call, pause } from './calls.ts'
-import { CoatcheckError, misuse, unexpectedAnswer } from './problem.ts'
+import { asProblem, CoatcheckError, misuse, unexpectedAnswer } from './problem.ts'
 import { checkedReturnTo, here, leadingBack, type ReturnTo } from './return-to.ts'
 import type { Loading, SessionState, User } from './session-state.ts'
 import { createSharedSession, type Listener } from './shared-session.ts'
@@ -91,7 +91,7 @@ export const createClient = ({
   onSignedOut = 'navigate',
 }: ClientOptions = {}): Client => {
   if (typeof document === 'undefined')
-    throw misuse('createClient() needs a page; this is a server or a worker')
+    throw misuse('createClient() needs a page: not a server, not a worker')
   const at: Endpoints = {
     session: `${prefix}/session`,
     login: `${prefix}/login`,
@@ -101,12 +101,10 @@ export const createClient = ({
   }
   const name = `coatcheck:${at.session}`
   // Where every copy of this module finds it.
-  const taken = document as unknown as Record<symbol, true>
-  const place = Symbol.for(name)
-  if (taken[place])
-    throw misuse('createClient() was called twice on this page; create one client and import it')
-  taken[place] = true
-  const shared = createSharedSession(at.session, at.events)
+  const taken = document as unknown as Record<string, true>
+  if (taken[name]) throw misuse('createClient() was called twice; create one client and import it')
+  taken[name] = true
+  const shared = createSharedSession(name, at.session, at.events)
   let leaving: Promise<void> | undefined
 
   const login = ({ returnTo = here() as ReturnTo, ...parameters }: LoginOptions = {}): void => {
@@ -128,7 +126,9 @@ export const createClient = ({
         signal: AbortSignal.timeout(ANSWER_MS),
       }),
       { isIdempotent: true },
-    )
+    ).catch((thrown: unknown) => {
+      throw asProblem(thrown)
+    })
     if (!response.ok) throw unexpectedAnswer(response)
     const { redirectTo = returnTo } = await response.json().catch(() => ({}))
     shared.tell({ status: 'signed-out', user: null, reason: 'logout' })
@@ -194,7 +194,7 @@ export const createClient = ({
     fetch: fetchHere,
     close: () => {
       shared.close()
-      delete taken[place]
+      delete taken[name]
     },
   }
 }

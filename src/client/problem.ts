@@ -91,18 +91,22 @@ export const unreachable = (cause: unknown): CoatcheckError =>
       code: 'unreachable',
       status: 0,
       title: 'No answer',
-      detail: 'Nothing is lost; try again.',
+      detail: 'Try again.',
       retryable: true,
     },
     cause,
   )
 
+/** What a call of the client's own rejects with: giving up after its time counts as no answer. */
+export const asProblem = (thrown: unknown): CoatcheckError =>
+  thrown instanceof CoatcheckError ? thrown : unreachable(thrown)
+
 export const unexpectedAnswer = ({ status, url }: Response): CoatcheckError =>
   new CoatcheckError({
     code: 'unexpected_answer',
     status,
-    title: 'Not an answer of the gateway',
-    detail: `${url} answered ${status}; is the gateway at this address?`,
+    title: 'Unexpected answer',
+    detail: `${url} answered ${status}; is the gateway there?`,
     // A proxy in front of a gateway that is down.
     retryable: status > 499,
   })

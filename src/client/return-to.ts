@@ -13,10 +13,7 @@ const LENGTH_MAX = 512
 /** Throws `return_to_invalid`. */
 export const checkedReturnTo = (returnTo: string): string => {
   if (SAFE.test(returnTo)) return returnTo
-  throw misuse(
-    'returnTo must be a path of this origin, such as /orders?page=2',
-    'return_to_invalid',
-  )
+  throw misuse('returnTo must be a path of this origin, such as /orders', 'return_to_invalid')
 }
 
 /** Where the page is now, as much of it as the gateway takes. */

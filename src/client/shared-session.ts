@@ -4,7 +4,7 @@
  */
 
 import { attempt } from './calls.ts'
-import { CoatcheckError, unreachable } from './problem.ts'
+import { asProblem } from './problem.ts'
 import {
   isSameSession,
   LOADING,
@@ -37,9 +37,14 @@ const ROUNDS_MAX = 3
 
 const CLOSED = 2
 
-export const createSharedSession = (address: string, events: string | false): SharedSession => {
-  const name = `coatcheck:${address}`
+/** `name` is that of the lock and the channel. */
+export const createSharedSession = (
+  name: string,
+  address: string,
+  events: string | false,
+): SharedSession => {
   const listeners = new Set<Listener>()
+  const rank = Math.random()
   const over = new AbortController()
   let state: SessionState | Loading = LOADING
   let reading: Promise<SessionState> | undefined
@@ -51,7 +56,6 @@ export const createSharedSession = (address: string, events: string | false): Sh
   /** Undefined while there is nothing to lead. */
   let candidacy: AbortController | undefined
   let source: EventSource | undefined
-  let isSuperseded = false
   let timer: ReturnType<typeof setTimeout> | undefined
 
   const show = (next: SessionState): void => {
@@ -84,6 +88,8 @@ export const createSharedSession = (address: string, events: string | false): Sh
       next = await ask(address, state.user)
       rounds += 1
     } while (isDoubted(next) && rounds < ROUNDS_MAX)
+    // That endpoint cannot say why; an event has.
+    if (state.status === 'signed-out' && next.status === 'signed-out') next = state
     // What every tab finds out by itself is no news to the others, or eight tabs would go on telling each other.
     if (next.status !== 'unavailable' && !isSameSession(before, next)) tell(next)
     else show(next)
@@ -121,18 +127,30 @@ export const createSharedSession = (address: string, events: string | false): Sh
   const lead = (url: string, signal: AbortSignal): Promise<void> | undefined => {
     if (signal.aborted) return
     source = listen(url)
+    channel?.postMessage(rank)
     return new Promise((resolve) => {
       signal.addEventListener('abort', () => resolve())
     })
   }
 
-  /** At the end of each session: its `Clear-Site-Data` lets another tab have the same lock, unknown to this one. */
+  /**
+   * Another leader. Pages from before a sign-out and pages from after it have locks of their own, which know nothing of
+   * each other, because its `Clear-Site-Data` gave the site a new storage (observed in Chromium). One of them stays.
+   */
+  const meet = (other: number): void => {
+    if (source === undefined || source.readyState === CLOSED) return
+    if (other < rank) channel?.postMessage(rank)
+    else {
+      source.close()
+      schedule()
+    }
+  }
+
   const resign = (): void => {
     candidacy?.abort()
     candidacy = undefined
     source?.close()
     source = undefined
-    isSuperseded = false
   }
 
   const listen = (url: string): EventSource => {
@@ -152,12 +170,7 @@ export const createSharedSession = (address: string, events: string | false): Sh
       if (reason === 'replaced_at_login') readForAll()
       else tell({ status: 'signed-out', user: null, reason })
     })
-    on('superseded', () => {
-      isSuperseded = true
-      opened.close()
-      schedule()
-    })
-    // It reconnects by itself, or it was refused and cannot say why.
+    // It reconnects by itself; or it was refused and cannot say why, or had to make room for others.
     opened.addEventListener('error', () => {
       if (opened.readyState === CLOSED && opened === source) read()
     })
@@ -179,7 +192,7 @@ export const createSharedSession = (address: string, events: string | false): Sh
 
   const poll = (): void => {
     // Whoever leads next tries the stream again.
-    if (source?.readyState === CLOSED && !isSuperseded) resign()
+    if (source?.readyState === CLOSED) resign()
     read()
   }
 
@@ -191,7 +204,7 @@ export const createSharedSession = (address: string, events: string | false): Sh
 
   const open = (): void => {
     channel = new BroadcastChannel(name)
-    channel.onmessage = ({ data }) => show(data)
+    channel.onmessage = ({ data }) => (typeof data === 'number' ? meet(data) : show(data))
     if (listeners.size > 0) follow()
   }
 
@@ -251,7 +264,6 @@ const ask = async (address: string, before: User | null): Promise<SessionState> 
     })
     return await stateIn(await attempt(request))
   } catch (thrown) {
-    const error = thrown instanceof CoatcheckError ? thrown : unreachable(thrown)
-    return { status: 'unavailable', user: before, error }
+    return { status: 'unavailable', user: before, error: asProblem(thrown) }
   }
 }
