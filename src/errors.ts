@@ -249,6 +249,8 @@ export interface GatewayErrorOptions {
   readonly retryAfterSeconds?: number
   /** Value of `Allow` for method_not_allowed. */
   readonly allow?: readonly string[]
+  /** Name, one of ours, of the parameter that request_invalid is about; its value is never repeated. */
+  readonly parameter?: string
 }
 
 /** RFC 9110 §15.6.4, RFC 6585 §4: both may say when to come back, and clients that wait heed it. */
@@ -260,6 +262,7 @@ export class GatewayError extends Error {
   readonly note: string | undefined
   readonly retryAfterSeconds: number | undefined
   readonly allow: readonly string[] | undefined
+  readonly parameter: string | undefined
 
   constructor(code: ErrorCode, options: GatewayErrorOptions = {}) {
     super(ERRORS[code].title, options.cause === undefined ? undefined : { cause: options.cause })
@@ -268,6 +271,7 @@ export class GatewayError extends Error {
     this.reason = options.reason
     this.note = options.note
     this.allow = options.allow
+    this.parameter = options.parameter
     this.retryAfterSeconds =
       options.retryAfterSeconds ?? (SAYS_WHEN.has(ERRORS[code].status) ? 1 : undefined)
   }

@@ -39,7 +39,7 @@ export const parseLoginParameters = (
     const value = given(name)
     if (value === undefined || value === '') return {}
     if (Buffer.byteLength(value) > PARAMETER_BYTES_MAX || !PRINTABLE.test(value))
-      throw new GatewayError('request_invalid', { reason: `${name}_invalid` })
+      throw invalid(name)
     return { [name]: value }
   }
   const parameters: LoginParameters = {
@@ -54,11 +54,14 @@ export const parseLoginParameters = (
     prompts.some((prompt) => !PROMPTS.has(prompt)) ||
     (prompts.length > 1 && prompts.includes('none'))
   )
-    throw new GatewayError('request_invalid', { reason: 'prompt_invalid' })
+    throw invalid('prompt')
   if (parameters.max_age !== undefined && !/^\d{1,9}$/.test(parameters.max_age))
-    throw new GatewayError('request_invalid', { reason: 'max_age_invalid' })
+    throw invalid('max_age')
   return parameters
 }
+
+const invalid = (parameter: keyof LoginParameters): GatewayError =>
+  new GatewayError('request_invalid', { reason: `${parameter}_invalid`, parameter })
 
 export interface LoginSettings {
   readonly redirectUri: string

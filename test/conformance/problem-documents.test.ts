@@ -224,6 +224,7 @@ describe('RFC 9457 §3.1 code gets a problem document', () => {
       requestId: answer.header('x-request-id'),
       retryable,
       ...(code === 'csrf_rejected' ? { expectedOrigin: whole.url } : {}),
+      ...(one.when === 'a parameter twice' ? { parameter: 'state' } : {}),
     })
     if (!signIn) expect(login).toBeUndefined()
     // It leads back to the page that asked, never to the call.

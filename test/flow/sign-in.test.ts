@@ -114,17 +114,28 @@ describe('the authorization request', () => {
   })
 
   test.each([
-    '?prompt=evil',
-    '?prompt=none%20login',
-    '?max_age=-1',
-    '?max_age=1e3',
-    '?prompt=login&prompt=none',
-  ])('with %s is refused and begins nothing', async (query) => {
+    ['?prompt=evil', 'prompt'],
+    ['?prompt=none%20login', 'prompt'],
+    ['?max_age=-1', 'max_age'],
+    ['?max_age=1e3', 'max_age'],
+    ['?prompt=login&prompt=none', 'prompt'],
+    [`?login_hint=${'x'.repeat(300)}`, 'login_hint'],
+  ])('with %s is refused, names the parameter and begins nothing', async (query, parameter) => {
     const browser = whole.browser()
     const answer = await browser.navigate(`${whole.url}/bff/login${query}`, { redirect: 'manual' })
     expect(answer.status).toBe(400)
     expect(answer.text).toContain('request_invalid')
+    expect(answer.text).toContain(`<dt>Parameter</dt><dd>${parameter}</dd>`)
     expect(loginCookies(browser)).toEqual([])
+    await browser.navigate(`${whole.url}/`)
+    const members = Object.fromEntries(new URLSearchParams(query))
+    if (query.split(`${parameter}=`).length > 2) members[parameter] = '\u0007'
+    const called = await browser.fetch('/bff/login', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(members),
+    })
+    expect(called.json()).toMatchObject({ code: 'request_invalid', parameter })
   })
 
   test('by script answers where to go, and leaves a transaction', async () => {

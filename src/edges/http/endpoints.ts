@@ -559,7 +559,7 @@ const textMember = (body: Readonly<Record<string, unknown>>, name: string): stri
   if (value === undefined || value === null) return undefined
   if (typeof value === 'number' && Number.isFinite(value)) return String(value)
   if (typeof value !== 'string')
-    throw new GatewayError('request_invalid', { reason: 'member_not_text' })
+    throw new GatewayError('request_invalid', { reason: 'member_not_text', parameter: name })
   return value
 }
 

@@ -117,6 +117,8 @@ const FOR_PEOPLE: Partial<Readonly<Record<ErrorCode, string>>> = {
 export interface ErrorPage {
   readonly code: ErrorCode
   readonly reason: string | undefined
+  /** What the error is about, where it is about a parameter. */
+  readonly parameter: string | undefined
   readonly requestId: string
   /** Where the button leads, if signing in helps. */
   readonly login: string | undefined
@@ -129,13 +131,15 @@ export const errorPage = (error: ErrorPage): Reply => {
   const advice =
     (error.reason === undefined ? undefined : ADVICE[error.reason]) ?? FOR_PEOPLE[error.code]
   const login = error.login === undefined ? '' : action(error.login, 'Sign in')
+  const parameter =
+    error.parameter === undefined ? '' : `<dt>Parameter</dt><dd>${escapeHtml(error.parameter)}</dd>`
   // An empty reference is this very page: asked for again, a callback under way included.
   const again = retryable ? action('', 'Try again') : ''
   return page(
     status,
     title,
     '',
-    `<h1>${escapeHtml(title)}</h1><p>${escapeHtml(advice ?? detail)}</p>${login}${again}<p><a href="/">To the start page</a></p><dl><dt>Status</dt><dd>${status}</dd><dt>Code</dt><dd>${error.code}</dd><dt>Request</dt><dd>${escapeHtml(error.requestId)}</dd></dl>`,
+    `<h1>${escapeHtml(title)}</h1><p>${escapeHtml(advice ?? detail)}</p>${login}${again}<p><a href="/">To the start page</a></p><dl><dt>Status</dt><dd>${status}</dd><dt>Code</dt><dd>${error.code}</dd>${parameter}<dt>Request</dt><dd>${escapeHtml(error.requestId)}</dd></dl>`,
     error.headers,
     error.setCookies,
   )

@@ -11,6 +11,6 @@ export const singleValues =
   (name: string): string | undefined => {
     const values = parameters.getAll(name)
     if (values.length > 1)
-      throw new GatewayError('request_invalid', { reason: 'parameter_duplicated' })
+      throw new GatewayError('request_invalid', { reason: 'parameter_duplicated', parameter: name })
     return values[0]
   }

@@ -30,6 +30,7 @@ export const problemReply = (error: GatewayError, context: ProblemContext): Repl
     return errorPage({
       code,
       reason: error.reason,
+      parameter: error.parameter,
       requestId: context.requestId,
       login,
       headers,
@@ -41,6 +42,7 @@ export const problemReply = (error: GatewayError, context: ProblemContext): Repl
       ...problemDocument(code),
       requestId: context.requestId,
       ...(login === undefined ? {} : { login }),
+      ...(error.parameter === undefined ? {} : { parameter: error.parameter }),
       ...(code === 'csrf_rejected' && context.expectedOrigin !== undefined
         ? { expectedOrigin: context.expectedOrigin }
         : {}),
