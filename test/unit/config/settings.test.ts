@@ -460,7 +460,7 @@ const ROWS: readonly Row[] = [
     setting: 'plainCookies',
     read: ({ plainCookies }) => plainCookies,
     accepted: [['false', false]],
-    refused: ['true', 'yes', '1', 'off'],
+    refused: ['yes', '1', 'off'],
   },
   {
     setting: 'csrf',
