@@ -7,6 +7,8 @@ import { describe, expect, test } from 'vitest'
 import { SETTING_BY_PATH } from '../../src/config/settings.ts'
 import { KNOWN_VARIABLES } from '../../src/config/variables.ts'
 import { ERRORS } from '../../src/errors.ts'
+import { parseTarget } from '../../src/routing/path.ts'
+import { compileRoutes, matchRoute, upstreamPath } from '../../src/routing/route-table.ts'
 import { loadYaml } from '../unit/config/minimal.ts'
 import { tableRows } from './markdown.ts'
 
@@ -123,13 +125,25 @@ test('the file in docs/deploy-several-services.md loads, and routes as its comme
     COATCHECK_CLIENT_ID: undefined,
     COATCHECK_UPSTREAM: undefined,
   })
-  expect(routes.map(({ path, credential }) => `${path} ${credential}`)).toEqual([
-    '/api/orders user',
-    '/api/catalogue user',
-    '/api/catalogue user',
-    '/api/live user',
-    '/api/files user',
-    '/account user',
-    '/api/weather none',
-  ])
+  const table = compileRoutes(routes)
+  /** Where a call goes, and with what. */
+  const destination = (method: string, path: string) => {
+    const target = parseTarget(path, { encodedSlash: false })
+    if (target.kind === 'invalid') return target.reason
+    const match = matchRoute(table, target.path, method)
+    if (match.kind !== 'route') return match.kind
+    const { upstreamOrigin, accept, credential } = match.route
+    return `${upstreamOrigin}${upstreamPath(match.route, target)} ${accept} ${credential}`
+  }
+  expect(destination('POST', '/api/orders/7')).toBe('http://orders:8080/orders/7 session user')
+  expect(destination('GET', '/api/catalogue/hats')).toBe(
+    'http://catalogue:8080/api/catalogue/hats session,anonymous user',
+  )
+  expect(destination('PUT', '/api/catalogue/hats')).toBe(
+    'http://catalogue:8080/api/catalogue/hats session user',
+  )
+  expect(destination('GET', '/api/weather/today')).toBe(
+    'https://weather.example.net/v1/today session none',
+  )
+  expect(destination('GET', '/shop')).toBe('none')
 })
