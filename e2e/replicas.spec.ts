@@ -45,6 +45,10 @@ test('a person kills a replica, restarts it and stops Redis, and stays signed in
   await expect(counter('sessions lost')).toContainText('0 of 1')
   await expect(counter('401')).toContainText('0')
   await expect(page.getByRole('heading', { name: /Alice/ })).toBeVisible()
+
+  await page.getByRole('button', { name: 'Revoke the refresh token' }).click()
+  await expect(page.getByText('A session ended: its refresh token was revoked')).toBeVisible()
+  await expect(counter('sessions lost')).toContainText('0 of 1')
 })
 
 test('without any replica the balancer’s own page brings one back', async ({ fleet, page }) => {

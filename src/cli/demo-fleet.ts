@@ -20,6 +20,8 @@ export interface FleetOptions {
   readonly level: LogLevel
   readonly tally: CallTally
   readonly refreshes: () => number
+  /** Whether a refresh that is refused was to be, because somebody revoked its grant. */
+  readonly takeRevocation: () => boolean
   /** For the person at the terminal. */
   readonly say: (line: string) => void
 }
@@ -81,10 +83,16 @@ export const startFleet = async (options: FleetOptions): Promise<RunningFleet> =
     say(text)
   }
 
+  const sessionEnded = (reason: string) => {
+    if (reason === 'refresh_rejected' && options.takeRevocation())
+      tally.happened('A session ended: its refresh token was revoked')
+    else tally.sessionEnded(reason)
+  }
+
   const run = (number: number): Replica => {
     const onLine = (line: string, stream: 'stdout' | 'stderr') => {
       const entry = stream === 'stdout' ? logEntry(line) : undefined
-      if (entry?.event === 'session_ended') tally.sessionEnded(String(entry.reason))
+      if (entry?.event === 'session_ended') sessionEnded(String(entry.reason))
       const isShown =
         entry === undefined ? stream === 'stderr' : rankOf(entry.level) >= rankOf(options.level)
       if (isShown) say(`replica ${number}: ${line}`)
@@ -93,7 +101,7 @@ export const startFleet = async (options: FleetOptions): Promise<RunningFleet> =
     const child = startOwnChild({
       command: process.execPath,
       args: [...mainModule(), 'serve'],
-      env: { ...shared, ...options.replicas[number - 1] },
+      env: { ...options.replicas[number - 1], ...shared },
       cwd: directory,
       onLine,
     })

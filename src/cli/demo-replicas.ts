@@ -12,7 +12,7 @@ import { startFleet } from './demo-fleet.ts'
 
 export const startReplicas =
   (count: number, redisProgram: string): StartGateway =>
-  async ({ host, ports, publicUrl, env, refreshes, rival, experiments }, io, running) => {
+  async ({ host, ports, publicUrl, env, refreshes, breakage, rival, experiments }, io, running) => {
     const replicaPorts = await nextPorts(ports.gateway + 1, count, host)
     const operationsPorts = await nextPorts(ports.operations, count, host)
     const redisPort = await freePortFrom(REDIS_PORT, [host])
@@ -34,6 +34,7 @@ export const startReplicas =
       level: config.logging.level,
       tally,
       refreshes,
+      takeRevocation: () => breakage.takeRevocation(),
       say: (line) => io.err(line),
     })
     running.push(fleet)

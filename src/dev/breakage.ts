@@ -29,6 +29,7 @@ export class Breakage {
   readonly #ageing: Ageing
   readonly #expired = new Set<string>()
   readonly #refusedOnce = new Set<string>()
+  #revocations = 0
   /** Of the provider's fault that is set now, if one is. */
   #fault: AbortController | undefined
 
@@ -85,7 +86,16 @@ export class Breakage {
   /** The grant that this token comes from; false where the provider does not know it any more. */
   revokeGrantOf(token: Presented): boolean {
     const grantId = this.#requestFor(token)?.grantId
-    return grantId !== undefined && this.#provider.revokeGrant(grantId)
+    const isRevoked = grantId !== undefined && this.#provider.revokeGrant(grantId)
+    if (isRevoked) this.#revocations += 1
+    return isRevoked
+  }
+
+  /** True once for each grant that was revoked: the session which ends of it was not lost. */
+  takeRevocation(): boolean {
+    if (this.#revocations === 0) return false
+    this.#revocations -= 1
+    return true
   }
 
   /** The browser's session at the provider, with a logout token to each of its clients. */
