@@ -31,10 +31,10 @@ export interface PlaceCounts {
 }
 
 export const createPlaces = ({ connections, queue }: PlaceLimits): Places => {
-  // A Set keeps the order of insertion, so the first is who has waited longest.
-  const waiting = new Set<Caller>()
+  /** Who has waited longest comes first. */
+  const waiting: Caller[] = []
   /** No more than there are places: each has just left one. */
-  const waitingAgain = new Set<Caller>()
+  const waitingAgain: Caller[] = []
   let taken = 0
   return {
     ask: (caller, isAgain) => {
@@ -42,25 +42,22 @@ export const createPlaces = ({ connections, queue }: PlaceLimits): Places => {
         taken += 1
         return 'taken'
       }
-      if (waiting.size >= queue && !isAgain) return 'full'
+      if (waiting.length >= queue && !isAgain) return 'full'
       const line = isAgain ? waitingAgain : waiting
-      line.add(caller)
+      line.push(caller)
       return 'waits'
     },
     leave: () => {
-      const line = waitingAgain.size > 0 ? waitingAgain : waiting
-      const [next] = line
-      if (next === undefined) {
-        taken -= 1
-        return
-      }
-      line.delete(next)
-      next.start()
+      const next = waitingAgain.shift() ?? waiting.shift()
+      if (next === undefined) taken -= 1
+      else next.start()
     },
     giveUp: (caller) => {
-      waiting.delete(caller)
-      waitingAgain.delete(caller)
+      for (const line of [waiting, waitingAgain]) {
+        const place = line.indexOf(caller)
+        if (place !== -1) line.splice(place, 1)
+      }
     },
-    counts: () => ({ taken, waiting: waiting.size + waitingAgain.size }),
+    counts: () => ({ taken, waiting: waiting.length + waitingAgain.length }),
   }
 }
