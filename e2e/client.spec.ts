@@ -121,6 +121,7 @@ test('another account in one tab is the account of the others', async ({ context
   await fillSignInPage(other, 'bob')
   await expectShown(other, 'signed-in Bob')
   await expectShown(page, 'signed-in Bob')
+  expect(await page.evaluate('shown.map((state) => state.status)')).not.toContain('signed-out')
 })
 
 test('signing in comes back to path, query and fragment', async ({ page }) => {

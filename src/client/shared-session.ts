@@ -166,9 +166,8 @@ export const createSharedSession = (
       change({ expiring, ...(expiring === 'idle' ? { idleExpiresAt: at } : { expiresAt: at }) })
     })
     on('ended', ({ reason }) => {
-      // Another tab has signed in anew, and this stream goes on with that session.
-      if (reason === 'replaced_at_login') readForAll()
-      else tell({ status: 'signed-out', user: null, reason })
+      // Another tab has signed in anew, and this stream comes back with that session as soon as the browser has it.
+      if (reason !== 'replaced_at_login') tell({ status: 'signed-out', user: null, reason })
     })
     // It reconnects by itself; or it was refused and cannot say why, or had to make room for others.
     opened.addEventListener('error', () => {
