@@ -68,8 +68,8 @@ ${CONFIG_ROWS}`
 export const SESSIONS_HELP = `Usage: coatcheck sessions list [--subject SUB | --sid SID] [--issuer ISSUER] [--config FILE]
        coatcheck sessions end --session NAME | --subject SUB | --sid SID | --all [--issuer ISSUER] [--config FILE]
 
-Asks the gateway that runs with the same configuration, at operations.listen, with the first of its admin tokens
-(COATCHECK_ADMIN_TOKEN). list prints one JSON object per session; its member session is what --session takes. What is
+Asks the gateway that runs at operations.listen (COATCHECK_OPERATIONS_LISTEN) with the first of its admin tokens
+(COATCHECK_ADMIN_TOKEN); no other setting is needed. list prints one JSON object per session; its member session is what --session takes. What is
 ended is refused by every replica within a second, and a sign-in that is under way ends with it.
 
 Options:

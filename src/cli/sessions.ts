@@ -1,7 +1,7 @@
 /** `coatcheck sessions`: lists and ends sessions through the admin API of a gateway that runs. */
 
 import type { Config } from '../config/config.ts'
-import { loadConfig } from '../config/load.ts'
+import { loadAdminAccess } from '../config/load.ts'
 import {
   CONFIG_OPTIONS,
   configFileOf,
@@ -43,13 +43,12 @@ export const sessions: Command = async ([action, ...argv], io) => {
     return EXIT.ok
   }
   const target = targetOf(action, values)
-  const { config } = loadConfig({ env: io.env, cwd: io.cwd, ...configFileOf(values) })
-  const token = config.admin.token?.current[0]
-  if (token === undefined || config.operations.listen === 'off') {
+  const { token, listen } = loadAdminAccess({ env: io.env, cwd: io.cwd, ...configFileOf(values) })
+  if (token === undefined || listen === 'off') {
     io.err('coatcheck: sessions needs admin.token (COATCHECK_ADMIN_TOKEN) and operations.listen')
     return EXIT.config
   }
-  const ask = askAt(operationsUrl(config.operations.listen), token)
+  const ask = askAt(operationsUrl(listen), token)
   try {
     return await (action === 'list' ? list(ask, target, io) : end(ask, target, io))
   } catch (thrown) {
@@ -106,9 +105,11 @@ const list = async (ask: Ask, target: URL, io: Io): Promise<number> => {
   }
 }
 
-/** One JSON object a line. What users' browsers say of themselves must not steer the terminal. */
+/** One JSON object a line, names whole: they are what `end` takes. What browsers say of themselves must not steer the terminal. */
 const lineOf = (session: unknown): string =>
-  JSON.stringify(session, (_, value) => (typeof value === 'string' ? shown(value) : value))
+  JSON.stringify(session, (_, value) =>
+    typeof value === 'string' ? shown(value, Number.POSITIVE_INFINITY) : value,
+  )
 
 const end = async (ask: Ask, target: URL, io: Io): Promise<number> => {
   const answer = await ask('DELETE', `${target.pathname}${target.search}`)

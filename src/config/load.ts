@@ -100,6 +100,30 @@ export const loadConfig = (options: LoadOptions): LoadedConfig => {
   })
 }
 
+/** What a command needs that asks a running gateway's admin API. */
+export interface AdminAccess {
+  /** The one to send; undefined where there is none. */
+  readonly token: string | undefined
+  readonly listen: Settings['operations']['listen']
+}
+
+const ADMIN_ACCESS = ['admin.token', 'operations.listen']
+
+/** Reads no other settings than these: whoever asks needs no client secret. Throws ConfigError. */
+export const loadAdminAccess = ({ env, cwd, configFile }: LoadOptions): AdminAccess => {
+  const file = readConfigFile(configFile ?? (env[CONFIG_FILE_VARIABLE] || undefined), cwd)
+  const variables = readVariables(env)
+  const { settings, problems } = readSettings(file, variables)
+  const relevant = [
+    ...(file?.problems ?? []),
+    ...variables.problems,
+    ...problems.filter(({ setting }) => ADMIN_ACCESS.includes(setting)),
+  ]
+  if (relevant.length > 0) throw new ConfigError(relevant)
+  const { admin, operations } = settings as Settings
+  return { token: admin.token?.[0], listen: operations.listen }
+}
+
 const withDefaults = (
   file: ConfigFile | undefined,
   variables: Variables,

@@ -1,5 +1,8 @@
 /** The admin API and `coatcheck sessions`: who has the token sees and ends sessions; nobody else learns anything. */
 
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { type ListeningServer, startListener } from '../../src/edges/http/listener.ts'
 import { runCoatcheck } from '../cli/run-coatcheck.ts'
@@ -296,6 +299,25 @@ describe('coatcheck sessions', () => {
     [['end', '--all', 'x']],
   ])('%j is wrong usage', async (args) => {
     expect((await runCoatcheck(['sessions', ...args], env)).code).toBe(64)
+  })
+
+  it('needs two settings only, and shows names whole but for what steers a terminal', async () => {
+    const subject = `auth0|${'x'.repeat(250)}`
+    const server = createServer((_request, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end(JSON.stringify({ sessions: [{ subject, device: 'a\u001b[2J\u202eb' }] }))
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const answer = await runCoatcheck(['sessions', 'list'], {
+      COATCHECK_ADMIN_TOKEN: TOKEN,
+      COATCHECK_OPERATIONS_LISTEN: `127.0.0.1:${port}`,
+    })
+    server.close()
+    server.closeAllConnections()
+    expect(answer).toMatchObject({ code: 0, stderr: '' })
+    expect(JSON.parse(answer.stdout)).toEqual({ subject, device: 'a?[2J?b' })
   })
 
   it('says what is missing, and that nobody answers', async () => {
