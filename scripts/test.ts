@@ -69,7 +69,7 @@ const stepsFor = (folders: readonly string[]): readonly Step[] => [
     name: 'e2e',
     what: 'browser tests on Chromium',
     run: {
-      ...node(360, bin('playwright'), 'test', '--reporter=list,json'),
+      ...node(900, bin('playwright'), 'test', '--reporter=list,json'),
       env: { PLAYWRIGHT_JSON_OUTPUT_FILE: PLAYWRIGHT_REPORT },
     },
     totals: () => playwrightTotals(PLAYWRIGHT_REPORT),
