@@ -14,7 +14,8 @@ export interface Echo {
 const ACCEPT_SUFFIX = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 const FRAME_BYTES_MAX = 16 * 1024
 const OPCODE = { close: 0x8, ping: 0x9, pong: 0xa } as const
-const TOO_BIG = 1009
+/** Close codes (RFC 6455 §7.4.1) for frames that are not read. */
+const UNREAD = { too_big: 1009, unmasked: 1002 } as const
 
 export const startEcho = (
   path: string,
@@ -65,7 +66,7 @@ const echoOn = (socket: Duplex, head: Buffer): void => {
   const answer = (chunk: Buffer) => {
     unread = Buffer.concat([unread, chunk])
     for (let frame = nextFrame(unread); frame !== undefined; frame = nextFrame(unread)) {
-      if (frame === 'too_big') return void socket.end(closeFrame(TOO_BIG))
+      if (typeof frame === 'string') return void socket.end(closeFrame(UNREAD[frame]))
       unread = unread.subarray(frame.bytes)
       const { first, opcode, payload } = frame
       if (opcode === OPCODE.close) return void socket.end(frameOf(first, payload))
@@ -87,9 +88,11 @@ interface Frame {
 }
 
 /** Undefined until all of it is there (RFC 6455 §5.2). */
-const nextFrame = (buffer: Buffer): Frame | 'too_big' | undefined => {
+const nextFrame = (buffer: Buffer): Frame | keyof typeof UNREAD | undefined => {
   if (buffer.length < 2) return undefined
   const [first = 0, second = 0] = buffer
+  // What a browser sends is masked (§5.1).
+  if ((second & 0x80) === 0) return 'unmasked'
   const short = second & 0x7f
   if (short === 127) return 'too_big'
   const maskAt = short === 126 ? 4 : 2

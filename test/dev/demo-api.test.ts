@@ -1,7 +1,7 @@
 /** The demo API against tokens good and bad, signed by an issuer of the test's own. */
 
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -258,6 +258,23 @@ describe('the resources', () => {
     await once(socket, 'open')
     socket.send('x'.repeat(70_000))
     expect((await once(socket, 'close'))[0]).toBe(1009)
+  })
+
+  test('RFC 6455 §5.1: the WebSocket ends where a frame is not masked', async () => {
+    const handshake = request(`${api.origin}/api/echo`, {
+      headers: {
+        authorization: `Bearer ${await accessToken()}`,
+        connection: 'Upgrade',
+        upgrade: 'websocket',
+        'sec-websocket-version': '13',
+        'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+      },
+    }).end()
+    const [response, socket] = await once(handshake, 'upgrade')
+    expect(response.headers['sec-websocket-accept']).toBe('s3pPLMBiTxaQ9kYGzzhZRbK+xOo=')
+    socket.write(Buffer.from([0x81, 2, 0x68, 0x69]))
+    expect((await once(socket, 'data'))[0]).toEqual(Buffer.from([0x88, 2, 1002 >> 8, 1002 & 0xff]))
+    socket.destroy()
   })
 
   test('anything else is a JSON 404', async () => {

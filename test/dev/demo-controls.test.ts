@@ -65,6 +65,17 @@ describe('tokens', () => {
     })
   })
 
+  test('a second 401 within a minute is the API’s own, and is passed on', async () => {
+    const browser = await signedIn()
+    for (const status of [200, 401]) {
+      await press(browser, 'refuse-once')
+      const answer = await probe(browser)
+      expect(answer.status).toBe(status)
+      if (status === 401) expect(answer.json()).toMatchObject({ error: 'invalid_token' })
+    }
+    expect((await probe(browser)).status).toBe(200)
+  })
+
   test('fifty calls during a refresh share it', async () => {
     const browser = await signedIn()
     const before = await probed(browser)
@@ -147,4 +158,10 @@ describe('who may press', () => {
     })
     expect(answer.status).toBe(401)
   })
+})
+
+test('Ctrl-C ends the demo also while something is broken', async () => {
+  await press(await signedIn(), 'provider-down')
+  child.signal('SIGINT')
+  await waitFor('the demo ends', () => child.hasExited(), { timeoutMs: 10_000 })
 })
