@@ -124,6 +124,33 @@ test('another account in one tab is the account of the others', async ({ context
   expect(await page.evaluate('shown.map((state) => state.status)')).not.toContain('signed-out')
 })
 
+test('what the event stream says of the session reaches every tab', async ({ context, page }) => {
+  await context.route('**/bff/events', (route) =>
+    route.fulfill({
+      contentType: 'text/event-stream',
+      body: `retry: 600000
+event: claims
+data: {"user":{"sub":"alice","name":"Alice Baker"}}
+
+event: expiring
+data: {"reason":"idle","expiresIn":60}
+
+`,
+    }),
+  )
+  const other = await context.newPage()
+  await other.goto(gateway.url)
+  await expectShown(other, 'signed-out')
+  await signIn(page)
+  for (const tab of [page, other]) {
+    await expectShown(tab, 'signed-in Alice Baker')
+    await expect.poll(() => tab.evaluate('client.state.expiring')).toBe('idle')
+    const seconds = await tab.evaluate('(client.state.idleExpiresAt - Date.now()) / 1000')
+    expect(seconds).toBeGreaterThan(30)
+    expect(seconds).toBeLessThanOrEqual(60)
+  }
+})
+
 test('signing in comes back to path, query and fragment', async ({ page }) => {
   const place = `${gateway.url}/orders?page=2&q=a%26b#total`
   await page.goto(place)
