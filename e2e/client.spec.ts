@@ -333,12 +333,21 @@ test('another gateway is used by naming its endpoints', async ({ page, sibling }
     ),
   )
   sibling.serve('/api', answerJson({}, 401))
+  await page.clock.install()
   await page.goto(sibling.url)
   await expectShown(page, 'signed-in Bob')
   await page.evaluate(`client.logout({ returnTo: '/bye?a=1' })`)
   await page.waitForURL(`${sibling.url}/signout?sid=1&returnUrl=%2Fbye%3Fa%3D1`)
 
   await page.goto(`${sibling.url}/?page=2#total`)
+  await expectShown(page, 'signed-in Bob')
+  const bob = user
+  user = undefined
+  // Nothing tells: the page asks every 30 seconds, more or less.
+  await page.clock.fastForward(38_000)
+  await expectShown(page, 'signed-out')
+  user = bob
+  await page.evaluate('client.session()')
   await expectShown(page, 'signed-in Bob')
   user = undefined
   // That gateway has no problem documents: its 401 is passed on, and the page learns whose it was.
