@@ -6,7 +6,7 @@ import { CallTally } from '../dev/call-tally.ts'
 import { fleetControl, unansweredPage } from '../dev/fleet-control.ts'
 import { freePortFrom } from '../dev/free-port.ts'
 import { DEMO_PREFIX } from '../dev/own-page.ts'
-import { cookieNames } from '../session/session-cookie.ts'
+import { createCookieForms } from '../session/session-cookie.ts'
 import type { StartGateway } from './demo.ts'
 import { startFleet } from './demo-fleet.ts'
 
@@ -20,7 +20,7 @@ export const startReplicas =
     const { config } = loadConfig({ env, cwd: io.cwd, profile: 'demo' })
     const tally = new CallTally(
       count,
-      (['prefixed', 'plain'] as const).map((form) => cookieNames(publicUrl, true, form).session),
+      createCookieForms(publicUrl, true, 'plain').all.map((names) => names.session),
     )
     const fleet = await startFleet({
       host,

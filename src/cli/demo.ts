@@ -21,7 +21,7 @@ import { tokenFingerprint } from '../dev/token-fingerprint.ts'
 import { startListener } from '../edges/http/listener.ts'
 import { createLogger } from '../edges/telemetry/logger.ts'
 import { createGateway } from '../gateway.ts'
-import { cookieNames } from '../session/session-cookie.ts'
+import { createCookieForms } from '../session/session-cookie.ts'
 import { systemClock } from '../time.ts'
 import { HELP_OPTION, parseArguments, shown, UsageError, type Values } from './arguments.ts'
 import { FleetError } from './demo-fleet.ts'
@@ -178,7 +178,7 @@ const run = async (
       host: HOST,
       port: ports.rival,
       publicUrl,
-      sessionCookie: cookieNames(publicUrl, true).session,
+      sessionCookies: createCookieForms(publicUrl, true, 'plain').all.map((names) => names.session),
     })
     running.push(rival)
     const surroundings: Surroundings = {

@@ -40,9 +40,10 @@ export const startRivalSite = async (options: {
   readonly port: number
   /** The demo that it attacks. */
   readonly publicUrl: string
-  readonly sessionCookie: string
+  /** Names that it may have, by the browser's kind. */
+  readonly sessionCookies: readonly string[]
 }): Promise<RivalSite> => {
-  const { host, port, publicUrl, sessionCookie } = options
+  const { host, port, publicUrl, sessionCookies } = options
   const foreign = `http://${host}:${port}`
   // Another port of localhost: another origin, yet the same site, so that the cookie comes along.
   const sibling = `http://localhost:${port}`
@@ -72,7 +73,9 @@ export const startRivalSite = async (options: {
       attempts.push({
         from: headers.origin,
         request: `${method} ${path}`,
-        cookie: headers.cookie?.includes(`${sessionCookie}=`) ? 'sent' : 'kept back',
+        cookie: sessionCookies.some((name) => headers.cookie?.includes(`${name}=`))
+          ? 'sent'
+          : 'kept back',
         status,
         code: codeIn(body),
       })
