@@ -252,7 +252,7 @@ const adviceOn = (challenge: string, claims: Claims, { jwksUri }: ExplainerOptio
     return `Tell the API the issuer ${listed(claims.iss)}, exactly so spelled.`
   if (/signature|\bkeys?\b|\bkid\b|jwks/i.test(error))
     return `The API could not verify the signature: it must be able to fetch ${keys}. One that still has the keys of an earlier start needs a restart.`
-  return `Tell the API this issuer and this audience (or have tokens made for the one that it expects: COATCHECK_AUDIENCE); it must be able to fetch ${keys}.`
+  return `Tell the API this issuer and this audience (or have tokens made for the one that it expects: COATCHECK_AUDIENCE); it must be able to fetch ${keys}. If both are right and this has just been started anew: its keys are new, so restart the API, or wait half a minute.`
 }
 
 const listed = (claim: unknown): string => {
