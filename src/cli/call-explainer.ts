@@ -6,6 +6,7 @@ import type {
   UpstreamObserver,
   UpstreamRequest,
 } from '../upstream/forward.ts'
+import { fieldOf } from '../upstream/header-names.ts'
 import { shown } from './arguments.ts'
 
 export interface ExplainerOptions {
@@ -46,7 +47,7 @@ export const createCallExplainer = (options: ExplainerOptions): CallExplainer =>
   }
 
   const heard = (request: UpstreamRequest, status: number, rawHeaders: readonly string[]): void => {
-    const answer = { status, header: (name: string) => headerOf(rawHeaders, name) }
+    const answer = { status, header: (name: string) => fieldOf(rawHeaders, name) }
     if (status === 404 && proven.has(request.origin)) return
     tell(explainAnswer(request, answer, options), request.origin)
     if (status < 400 && !isUnexpectedHtml(request, answer)) proven.add(request.origin)
@@ -154,7 +155,7 @@ const isUnexpectedHtml = ({ headers }: UpstreamRequest, { status, header }: Answ
   status >= 200 &&
   status < 300 &&
   /^text\/html\b/i.test(header('content-type') ?? '') &&
-  !/\btext\/html\b/i.test(headerOf(headers, 'accept') ?? '')
+  !/\btext\/html\b/i.test(fieldOf(headers, 'accept') ?? '')
 
 const explainHtml = (
   request: UpstreamRequest,
@@ -201,7 +202,7 @@ const explainUnauthorized = (
   answer: Answer,
   options: ExplainerOptions,
 ): Explanation | undefined => {
-  const token = /^Bearer +(\S+)$/i.exec(headerOf(request.headers, 'authorization') ?? '')?.[1]
+  const token = /^Bearer +(\S+)$/i.exec(fieldOf(request.headers, 'authorization') ?? '')?.[1]
   const challenge = answer.header('www-authenticate')
   const said = challenge === undefined ? [] : [`It says: ${challenge}`]
   const first = `The API at ${request.origin} answered 401 to ${callText(request)}`
@@ -271,12 +272,6 @@ const claimsOf = (token: string): Claims | undefined => {
     // Three parts that are no JSON: an opaque token with dots in it.
     return undefined
   }
-}
-
-const headerOf = (rawHeaders: readonly string[], name: string): string | undefined => {
-  for (let index = 0; index + 1 < rawHeaders.length; index += 2)
-    if (rawHeaders[index]?.toLowerCase() === name) return rawHeaders[index + 1]
-  return undefined
 }
 
 const LINE_CHARACTERS_MAX = 400

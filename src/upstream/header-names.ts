@@ -1,4 +1,4 @@
-/** Header names: what is hop-by-hop, and verdicts on names remembered by spelling. */
+/** Header names: what is hop-by-hop, verdicts on names remembered by spelling, and a field found by its name. */
 
 /** Fields of one connection only, whether `Connection` names them or not (RFC 9110 §7.6.1). */
 const HOP_BY_HOP = new Set([
@@ -64,4 +64,17 @@ export const rememberVerdicts = <Verdict>(
     }
     return verdict
   }
+}
+
+/** The first value of a field in a flat list of names and values. */
+export const fieldOf = (
+  rawHeaders: readonly string[],
+  lowerCaseName: string,
+): string | undefined => {
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? ''
+    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName)
+      return rawHeaders[i + 1]
+  }
+  return undefined
 }

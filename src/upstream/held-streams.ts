@@ -2,6 +2,7 @@
 
 import type { SessionWatch } from '../session/session-watch.ts'
 import type { OpenSession } from '../session/vault.ts'
+import { fieldOf } from './header-names.ts'
 
 export interface HeldStreams {
   /**
@@ -66,12 +67,3 @@ const isEventStream = (rawHeaders: readonly string[]): boolean =>
 const isPlain = (rawHeaders: readonly string[]): boolean =>
   fieldOf(rawHeaders, 'content-length') === undefined &&
   fieldOf(rawHeaders, 'content-encoding') === undefined
-
-const fieldOf = (rawHeaders: readonly string[], lowerCaseName: string): string | undefined => {
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] ?? ''
-    if (name.length === lowerCaseName.length && name.toLowerCase() === lowerCaseName)
-      return rawHeaders[i + 1]
-  }
-  return undefined
-}
